@@ -1,0 +1,93 @@
+"""Registers a model package: log it, check that it serves, then make it a version."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+
+from lifecycle.mlflow_model import log_package, records_discarded
+from lifecycle.settings import experiment_name
+from model_code.package import LITERT_FILE, ModelFacts
+
+_logger = logging.getLogger(__name__)
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class RegistrationError(ValueError):
+    """The model must not be registered: it is not what was checked, or does not answer as expected."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new version."""
+
+    name: str
+    version: str
+    run_id: str
+
+
+def register_package(package: Path, name: str) -> Registered:
+    """Log a model package and register it as the next version of `name`.
+
+    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras, or if the logged model,
+    loaded back in a process of its own, does not give the canary's expected answer. No version is made then.
+    """
+    facts = ModelFacts.load(package)
+    _require_checked_litert(package, facts)
+    if "MLFLOW_RUN_ID" not in os.environ:  # `mlflow run` has chosen the experiment already
+        mlflow.set_experiment(experiment_name())
+    with mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else f"register {name}") as run:
+        info = log_package(package)
+        mlflow.log_params(_params(facts))
+        if figures := _metrics(facts.provenance.get("validation", {}), "validation"):
+            mlflow.log_metrics(figures, model_id=info.model_id)
+        require_canary(info.model_uri)
+        version = mlflow.register_model(info.model_uri, name)
+        client = MlflowClient()
+        for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
+            client.set_model_version_tag(name, version.version, key, value)
+    return Registered(name, str(version.version), run.info.run_id)
+
+
+def require_canary(model_uri: str) -> None:
+    """Download a model and check its canary answer in a fresh process. Raises RegistrationError."""
+    with tempfile.TemporaryDirectory() as folder, records_discarded():
+        local = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
+        command = [sys.executable, "-m", "lifecycle.verify", local]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RegistrationError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
+
+
+def _require_checked_litert(package: Path, facts: ModelFacts) -> None:
+    if facts.runtime != "litert":
+        return
+    checked = facts.provenance.get("keras_agreement", {}).get("litert_sha256")
+    given = hashlib.sha256((package / LITERT_FILE).read_bytes()).hexdigest()
+    if given != checked:
+        raise RegistrationError(
+            f"{package / LITERT_FILE} is not the file that was compared with its Keras source "
+            f"(SHA-256 {given[:12]}, compared: {str(checked)[:12]}). Build the package again from the Keras file."
+        )
+
+
+def _params(facts: ModelFacts) -> dict[str, Any]:
+    recipe = {f"model.{name}": value for name, value in vars(facts.recipe).items()}
+    own = {"model.classes": ",".join(facts.classes), "model.runtime": facts.runtime, "model.temperature": facts.temperature}
+    return own | recipe
+
+
+def _metrics(figures: dict[str, Any], prefix: str) -> dict[str, float]:
+    """Flatten nested figures into metric names: {"recall": {"a": 1}} -> {"validation_recall_a": 1}."""
+    flat: dict[str, float] = {}
+    for name, value in figures.items():
+        flat |= _metrics(value, f"{prefix}_{name}") if isinstance(value, dict) else {f"{prefix}_{name}": float(value)}
+    return flat

@@ -1,0 +1,39 @@
+"""The canary: a photo in the package whose answer is known. A served model that answers it otherwise is broken."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_code.package import CANARY_ANSWER, CANARY_PHOTO
+
+TOLERANCE = 0.01
+"""Largest difference of a number that counts as the same answer; processors round differently."""
+COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution")
+
+
+def canary_photo(package: Path) -> bytes:
+    """The canary's image file."""
+    return (package / CANARY_PHOTO).read_bytes()
+
+
+def expected_answer(package: Path) -> dict[str, Any]:
+    """The columns that an answer to the canary must have."""
+    return json.loads((package / CANARY_ANSWER).read_text())
+
+
+def write_expected_answer(package: Path, answer: Mapping[str, Any]) -> None:
+    """Keep the compared columns of an answer as the expected one."""
+    kept = {name: value for name, value in answer.items() if name in COMPARED or name.startswith("prob_")}
+    (package / CANARY_ANSWER).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def differences(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """What differs between an answer and the expected one, a sentence each; empty if they agree."""
+    found = []
+    for name, value in expected.items():
+        given = answer.get(name)
+        both_numbers = isinstance(value, float) and isinstance(given, (int, float))
+        if not (abs(given - value) <= TOLERANCE if both_numbers else given == value):
+            found.append(f"{name} is {given!r}, expected {value!r}")
+    return found

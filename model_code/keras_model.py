@@ -1,0 +1,92 @@
+"""A Keras classifier seen as one function image -> output, embedding, feature map.
+
+Imports Keras; serving imports it only for a model that LiteRT cannot convert.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+MEAN_POOLING = keras.layers.GlobalAveragePooling2D
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What the served model needs to know about a Keras classifier's layers."""
+
+    output_kind: str
+    """`logits` or `probabilities` (the network ends in a softmax)."""
+    embedding: keras.KerasTensor
+    """Input of the last dense layer, (N, D)."""
+    feature_map: keras.KerasTensor | None
+    """Last feature map, (N, h, w, D), where the embedding is its mean; None where it is not."""
+    dense: keras.layers.Dense
+    """The last dense layer; its weights make the class-activation map."""
+
+
+def load_keras(path: Path) -> keras.Model:
+    """A `.keras` or `.h5` file. Raises ValueError with what was expected if it is not a model file."""
+    if path.suffix not in {".keras", ".h5"} or not path.is_file():
+        raise ValueError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
+    model = keras.models.load_model(path, compile=False)
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise ValueError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
+        model = keras.Model(model.inputs, model.outputs)
+    return model
+
+
+def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -> None:
+    """Raises ValueError unless the model maps one (input_size, input_size, 3) photo to one value a class."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each.")
+    shape = tuple(model.inputs[0].shape)[1:]
+    if len(shape) != 3 or any(given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)):
+        raise ValueError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
+    outputs = tuple(model.outputs[0].shape)[1:]
+    if outputs != (len(classes),):
+        raise ValueError(f"The model's output has shape {outputs}. Expected {(len(classes),)}, one for each of {list(classes)}.")
+
+
+def dissect(model: keras.Model) -> Anatomy:
+    """Find the last dense layer, its input and the feature map under it.
+
+    Raises ValueError where the output is neither logits nor a softmax.
+    """
+    layers = list(model.layers)
+    last = layers.pop()
+    output_kind = "logits"
+    if isinstance(last, keras.layers.Softmax) or _activation(last) == "softmax":
+        output_kind = "probabilities"
+    elif _activation(last) not in (None, "linear"):
+        raise ValueError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
+    while not isinstance(last, keras.layers.Dense):
+        if not layers or not isinstance(last, (keras.layers.Activation, keras.layers.Softmax)):
+            raise ValueError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
+        last = layers.pop()
+    return Anatomy(output_kind, last.input, _feature_map(layers), last)
+
+
+def _activation(layer: keras.layers.Layer) -> str | None:
+    activation = getattr(layer, "activation", None)
+    return None if activation is None else activation.__name__
+
+
+def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
+    """The map whose mean the last dense layer reads; None if anything but mean pooling and dropout lies between."""
+    for layer in reversed(layers):
+        if isinstance(layer, MEAN_POOLING):
+            return layer.input
+        if not isinstance(layer, keras.layers.Dropout):
+            return None
+    return None
+
+
+def with_heads(model: keras.Model) -> keras.Model:
+    """float32 (N, S, S, 3) -> {`output` (N, C), `embedding` (N, D), `feature_map` (N, h, w, D) where there is one}."""
+    anatomy = dissect(model)
+    tensors = {"output": model.outputs[0], "embedding": anatomy.embedding}
+    if anatomy.feature_map is not None:
+        tensors["feature_map"] = anatomy.feature_map
+    return keras.Model(model.inputs[0], tensors)

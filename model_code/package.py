@@ -1,0 +1,109 @@
+"""The model package: a folder with the network and everything needed to answer with it.
+
+    classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
+    classifier.keras    the network it was converted from (or classifier.h5)
+    model.json          ModelFacts: classes, preprocessing, calibration, limits
+    statistics.npz      Statistics: arrays fitted on the training photos
+    canary.jpg          a photo whose answer is known
+    canary.json         that answer
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_code.preprocessing import Recipe
+from model_code.quality import QualityLimits
+
+LITERT_FILE = "classifier.tflite"
+FACTS_FILE = "model.json"
+STATISTICS_FILE = "statistics.npz"
+CANARY_PHOTO = "canary.jpg"
+CANARY_ANSWER = "canary.json"
+RUNTIMES = ("litert", "keras")
+OUTPUT_KINDS = ("logits", "probabilities")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """`model.json`. Raises ValueError for a value that cannot be served."""
+
+    name: str
+    """Registered name, the first part of a record's folder."""
+    classes: tuple[str, ...]
+    """Class names in the order of the network's outputs."""
+    recipe: Recipe
+    output_kind: str = "logits"
+    """`logits` or `probabilities`: what the network's output is."""
+    runtime: str = "litert"
+    """`litert` or `keras`."""
+    temperature: float = 1.0
+    """Logits are divided by it before the softmax (Guo et al., ICML 2017)."""
+    low_confidence: float = 0.6
+    """A confidence below it sends the photo to `review`."""
+    quality_limits: QualityLimits | None = None
+    """None: gradability is not assessed."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How the model came to be: base, data, split, figures."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("runtime", RUNTIMES), ("output_kind", OUTPUT_KINDS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
+            raise ValueError(f"classes={list(self.classes)}: expected at least two different names.")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature}: expected a number above 0.")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelFacts":
+        """Read `model.json`. Raises ValueError if it is missing or wrong."""
+        path = folder / FACTS_FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} is not a model package: it has no {FACTS_FILE}.")
+        stored = json.loads(path.read_text())
+        stored["classes"] = tuple(stored["classes"])
+        stored["recipe"] = Recipe(**stored["recipe"])
+        if stored["quality_limits"] is not None:
+            stored["quality_limits"] = {name: tuple(limits) for name, limits in stored["quality_limits"].items()}
+        return cls(**stored)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` into `folder`."""
+        (folder / FACTS_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """`statistics.npz`: float32 arrays fitted on embeddings of dimension D; None where the model brings none."""
+
+    class_weights: np.ndarray | None = None
+    """(D, C): last dense layer, for the heatmap."""
+    embedding_mean: np.ndarray | None = None
+    """(D,)"""
+    components: np.ndarray | None = None
+    """(D, K): orthonormal principal components of the training embeddings, strongest first."""
+    ood_limit: np.ndarray | None = None
+    """(): the residual norm above which a photo is out of distribution."""
+
+    @classmethod
+    def load(cls, folder: Path) -> "Statistics":
+        """Read `statistics.npz`."""
+        with np.load(folder / STATISTICS_FILE, allow_pickle=False) as stored:
+            return cls(**{name: stored[name] for name in stored.files})
+
+    def save(self, folder: Path) -> None:
+        """Write `statistics.npz` into `folder`."""
+        arrays = {name: np.asarray(a, np.float32) for name, a in vars(self).items() if a is not None}
+        np.savez_compressed(folder / STATISTICS_FILE, **arrays)
+
+
+def keras_file(folder: Path) -> Path:
+    """The Keras source in a package: `classifier.keras` or `classifier.h5`. Raises ValueError if there is none."""
+    for suffix in (".keras", ".h5"):
+        if (path := folder / f"classifier{suffix}").is_file():
+            return path
+    raise ValueError(f"{folder} holds no classifier.keras and no classifier.h5.")

@@ -1,0 +1,50 @@
+"""One cell of the request's `image` column -> the bytes of the image file."""
+
+import base64
+import binascii
+from typing import Any
+
+import pandas as pd
+
+from model_code.errors import ImageError
+
+
+def image_bytes(cell: Any, max_bytes: int) -> bytes:
+    """The image file in a cell: base64 text (with or without a `data:` prefix) or raw bytes.
+
+    Raises ImageError: image_missing, image_type, image_empty, base64_invalid, image_too_many_bytes.
+    """
+    if isinstance(cell, (bytes, bytearray, memoryview)):
+        data = bytes(cell)
+    elif isinstance(cell, str):
+        data = _from_base64(cell, max_bytes)
+    elif pd.api.types.is_scalar(cell) and pd.isna(cell):
+        raise ImageError("image_missing", "The image is null. Expected base64 text or the bytes of an image file.")
+    else:
+        raise ImageError(
+            "image_type", f"The image is of type {type(cell).__name__}. Expected base64 text or the bytes of an image file."
+        )
+    if not data:
+        raise ImageError("image_empty", "The image holds 0 bytes. Expected the bytes of an image file.")
+    _check_size(len(data), max_bytes)
+    return data
+
+
+def _from_base64(text: str, max_bytes: int) -> bytes:
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise ImageError("base64_invalid", "The data URI is not base64. Expected data:image/...;base64,<text>.")
+    _check_size(len(text) // 4 * 3 - 2, max_bytes)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError("base64_invalid", f"The text is not base64 ({error}). Send the image file base64-encoded.") from None
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImageError(
+            "image_too_many_bytes",
+            f"The image has {size:,} bytes, the limit is {max_bytes:,}. Send a smaller file or raise MAX_IMAGE_BYTES.",
+        )

@@ -1,0 +1,117 @@
+"""The one preprocessing function: training, registration and serving all call `prepare`.
+
+Fundus photos: crop to the retinal disc, pad to a square, resize, and keep one common circular field of view. The circle
+matters: the silhouette of the camera's frame alone gives the data source, and so the class, away.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+CROPS = ("fundus", "none")
+SCALINGS = ("none", "unit", "tf", "torch", "caffe")
+RESIZES = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+FIELD_OF_VIEW_RADIUS = 0.46
+"""Radius of the common field of view, as a share of the view's side."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a photo becomes the network's input; kept in `model.json`.
+
+    Raises ValueError for a value outside CROPS, SCALINGS, RESIZES or a size under 32.
+    """
+
+    input_size: int
+    """Side of the network's square input, pixels."""
+    crop: str = "fundus"
+    """`fundus`: disc, square, circle. `none`: the whole photo, stretched."""
+    scaling: str = "none"
+    """`none`: 0..255. `unit`: 0..1. `tf`: -1..1. `torch`: ImageNet mean and deviation. `caffe`: BGR less the ImageNet mean."""
+    resize: str = "bilinear"
+    """Resampling filter (Pillow's, which averages when it shrinks)."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("crop", CROPS), ("scaling", SCALINGS), ("resize", tuple(RESIZES))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
+        if self.input_size < 32:
+            raise ValueError(f"input_size={self.input_size} is too small. Expected 32 pixels or more.")
+
+    @property
+    def working_side(self) -> int:
+        """Pixels a side to decode: twice the input, so that a disc half as wide as its photo still has its pixels."""
+        return 2 * self.input_size
+
+
+def prepare(rgb: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """uint8 (H, W, 3) RGB of any size -> uint8 (S, S, 3) RGB, the view that the network and the image statistics see."""
+    size, resample = (recipe.input_size, recipe.input_size), RESIZES[recipe.resize]
+    if recipe.crop == "none":
+        return np.asarray(Image.fromarray(rgb).resize(size, resample))
+    top, bottom, left, right = find_disc(rgb)
+    square = _pad_to_square(rgb[top:bottom, left:right])
+    view = np.asarray(Image.fromarray(square).resize(size, resample))
+    return view * field_of_view(recipe.input_size)[..., None]
+
+
+def scale(view: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """uint8 (S, S, 3) view -> float32 (1, S, S, 3), the range the network was trained on.
+
+    The ranges are those of `keras.applications.imagenet_utils.preprocess_input`.
+    """
+    x = view[None].astype(np.float32)
+    if recipe.scaling == "unit":
+        return x / np.float32(255)
+    if recipe.scaling == "tf":
+        return x / np.float32(127.5) - np.float32(1)
+    if recipe.scaling == "torch":
+        return (x / np.float32(255) - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+    if recipe.scaling == "caffe":
+        return x[..., ::-1] - np.float32([103.939, 116.779, 123.68])
+    return x
+
+
+def find_disc(rgb: np.ndarray) -> tuple[int, int, int, int]:
+    """Bounding box (top, bottom, left, right) of the lit retina in a uint8 (H, W, 3) photo; the whole photo if all is dark.
+
+    A row or column belongs to it when more than 4 % of its pixels are brighter than max(14, 8 % of the 99th percentile).
+    """
+    brightness = rgb.max(axis=2)
+    lit = brightness > max(14.0, 0.08 * _percentile_99(brightness))
+    rows = np.flatnonzero(lit.mean(axis=1) > 0.04)
+    columns = np.flatnonzero(lit.mean(axis=0) > 0.04)
+    if rows.size == 0 or columns.size == 0:
+        return 0, rgb.shape[0], 0, rgb.shape[1]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _percentile_99(values: np.ndarray) -> int:
+    """99th percentile of uint8 values; a histogram is several times faster than a sort."""
+    counts = np.bincount(values.ravel(), minlength=256).cumsum()
+    return int(np.searchsorted(counts, 0.99 * counts[-1]))
+
+
+def _pad_to_square(rgb: np.ndarray) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    side = max(height, width)
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = rgb
+    return square
+
+
+@lru_cache(maxsize=8)
+def field_of_view(size: int) -> np.ndarray:
+    """uint8 (size, size): 1 inside the common circle, 0 outside."""
+    axis = np.arange(size) - (size - 1) / 2
+    inside = axis[:, None] ** 2 + axis[None, :] ** 2 <= (FIELD_OF_VIEW_RADIUS * size) ** 2
+    mask = inside.astype(np.uint8)
+    mask.setflags(write=False)
+    return mask

@@ -1,0 +1,101 @@
+"""The classifier as an MLflow model: a table of photos in, a table of answers out, every answer on record."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from model_code.classifier import Answered, Classifier
+from model_code.errors import ImageError, StrictRequestError
+from model_code.identity import Identity
+from model_code.inference_log import InferenceLog
+from model_code.schema import PARAMS, SCHEMA_VERSION
+from model_code.settings import ServingSettings
+
+PACKAGE_ARTIFACT = "package"
+"""Name of the artifact that holds the model package."""
+
+
+class EyeDiseaseModel(PythonModel):
+    """`predict` is called by several threads at a time."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the model package. Raises SettingError for a wrong setting, ValueError for a broken package."""
+        start = time.perf_counter()
+        self._settings = ServingSettings.from_env()
+        package = Path(context.artifacts[PACKAGE_ARTIFACT])
+        identity = Identity.read(package.parent.parent)
+        self._classifier = Classifier(package, identity.version, self._settings)
+        name = identity.name or self._classifier.facts.name
+        folder = self._settings.inference_log_dir / name / identity.version
+        self._log = InferenceLog(folder, self._settings.inference_log_required)
+        self._executor = ThreadPoolExecutor(self._settings.inference_threads, thread_name_prefix="photo")
+        self._record_constants = {
+            "model_name": name,
+            "run_id": identity.run_id,
+            "model_source": self._settings.model_source,
+            "model_load_time_seconds": round(time.perf_counter() - start, 3),
+            "schema_version": SCHEMA_VERSION,
+        }
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One answer row a photo, in order.
+
+        model_input: columns `image` (base64 text or bytes), optional `image_id` and `site`. params: `explain`, `strict`.
+        Raises StrictRequestError (`strict` and a bad row) and InferenceLogError (the log is required and cannot be written).
+        """
+        asked = {name: default if (params or {}).get(name) is None else params[name] for name, default in PARAMS.items()}
+        answered = self._classify(model_input, asked["explain"])
+        if asked["strict"]:
+            _refuse_bad_rows(answered)
+        self._log.append([self._record(one) for one in answered])
+        columns = answered[0].answer.keys() if answered else None
+        return pd.DataFrame([one.answer for one in answered], columns=columns, dtype=object)
+
+    def _classify(self, table: pd.DataFrame, explain: bool) -> list[Answered]:
+        limit = self._settings.max_request_rows
+        rows = list(zip(table["image"], _texts(table, "image_id"), _texts(table, "site"), strict=True))
+
+        def classify(row: tuple[Any, str | None, str | None]) -> Answered:
+            return self._classifier.classify(*row, explain=explain)
+
+        answered = [classify(rows[0])] if len(rows) == 1 else self._in_parallel(classify, rows[:limit])
+        problem = ImageError(
+            "too_many_rows",
+            f"The request has {len(rows):,} rows, the first {limit:,} are answered. Send fewer or raise MAX_REQUEST_ROWS.",
+        )
+        return answered + [self._classifier.refuse(problem, *row[1:], explain) for row in rows[limit:]]
+
+    def _in_parallel(self, classify: Callable[[Any], Answered], rows: Iterable[Any]) -> list[Answered]:
+        """Hand the executor a few rows at a time, so that a small request need not wait for all of a large one."""
+        answered: list[Answered] = []
+        waiting: deque[Future[Answered]] = deque()
+        for row in rows:
+            if len(waiting) == self._settings.inference_threads:
+                answered.append(waiting.popleft().result())
+            waiting.append(self._executor.submit(classify, row))
+        return answered + [future.result() for future in waiting]
+
+    def _record(self, answered: Answered) -> dict[str, Any]:
+        answer = {name: value for name, value in answered.answer.items() if name != "heatmap_png"}
+        return answer | answered.facts | self._record_constants
+
+
+def _texts(table: pd.DataFrame, column: str) -> list[str | None]:
+    if column not in table:
+        return [None] * len(table)
+    return [None if pd.isna(value) else str(value) for value in table[column]]
+
+
+def _refuse_bad_rows(answered: list[Answered]) -> None:
+    bad = [(i, one.answer) for i, one in enumerate(answered) if one.answer["error_code"]]
+    if bad:
+        shown = "; ".join(f"row {i}: {answer['error_code']}: {answer['error']}" for i, answer in bad[:5])
+        raise StrictRequestError(f"{len(bad)} of {len(answered)} rows are bad and `strict` was asked for. {shown}")

@@ -1,0 +1,51 @@
+"""Image statistics of a prepared view, and whether it can be graded."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+STATISTICS = ("brightness", "contrast", "sharpness", "red", "green", "blue", "field_of_view_share")
+"""brightness, red, green, blue: mean 0..255. contrast: standard deviation of the grey level. sharpness: variance of its
+Laplacian (Pertuz et al., Pattern Recognition 46(5), 2013, operator LAPV). field_of_view_share: lit share, 0..1."""
+
+QualityLimits = dict[str, tuple[float | None, float | None]]
+"""Statistic -> (low, high) of gradable photos; None: no limit on that side."""
+
+_DARK = 14
+"""Grey level at or below which a pixel shows no retina."""
+
+
+def image_statistics(view: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """STATISTICS of a view, uint8 (S, S, 3) RGB, inside `mask`, uint8 (S, S) of 0 and 1."""
+    inside = mask.astype(bool)
+    pixels = view[inside].astype(np.float32)
+    red, green, blue = pixels.mean(axis=0)
+    grey_view = view.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    grey = grey_view[inside]
+    values = (
+        grey.mean(),
+        grey.std(),
+        _laplacian_variance(grey_view, inside),
+        red,
+        green,
+        blue,
+        (pixels.max(axis=1) > _DARK).mean(),
+    )
+    return {name: float(value) for name, value in zip(STATISTICS, values, strict=True)}
+
+
+def ungradable_reasons(statistics: Mapping[str, float], limits: QualityLimits) -> list[str]:
+    """Names of the statistics outside their limits; an empty list means gradable."""
+    return [
+        name
+        for name, (low, high) in limits.items()
+        if (low is not None and statistics[name] < low) or (high is not None and statistics[name] > high)
+    ]
+
+
+def _laplacian_variance(grey: np.ndarray, inside: np.ndarray) -> float:
+    centre = grey[1:-1, 1:-1]
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * centre
+    # Only pixels whose four neighbours lie inside: the edge of the mask is no detail of the retina.
+    whole = inside[1:-1, 1:-1] & inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    return float(laplacian[whole].var())

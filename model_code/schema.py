@@ -1,0 +1,65 @@
+"""The contracts: request columns and params, answer columns, record fields. Change them here only."""
+
+from typing import Any
+
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from model_code.embedding import LOGGED_COMPONENTS
+from model_code.quality import STATISTICS
+
+MODEL_NAME = "eye-disease-classifier"
+SCHEMA_VERSION = 1
+"""Of the inference log's records; counts up when a field changes its meaning or goes."""
+
+DECISIONS = ("report", "review", "retake")
+"""report: confident. review: low confidence, a specialist should look. retake: not gradable, or not like a fundus photo."""
+
+PARAMS: dict[str, bool] = {"explain": False, "strict": False}
+"""explain: add `heatmap_png`. strict: any bad row makes the whole request fail with HTTP 400."""
+
+
+def answer_types(classes: tuple[str, ...]) -> dict[str, DataType]:
+    """Answer column -> type, in order. `heatmap_png` follows when asked for."""
+    return {
+        "prediction_id": DataType.string,
+        "image_id": DataType.string,
+        "predicted_class": DataType.string,
+        "confidence": DataType.double,
+        **{f"prob_{name}": DataType.double for name in classes},
+        "decision": DataType.string,
+        "low_confidence": DataType.boolean,
+        "gradable": DataType.boolean,
+        "out_of_distribution": DataType.boolean,
+        "ood_score": DataType.double,
+        "inference_time_ms": DataType.double,
+        "model_version": DataType.string,
+        "error": DataType.string,
+        "error_code": DataType.string,
+    }
+
+
+def empty_answer(classes: tuple[str, ...]) -> dict[str, Any]:
+    """An answer row with every column null."""
+    return dict.fromkeys(answer_types(classes))
+
+
+def empty_facts() -> dict[str, Any]:
+    """The fields that a record has beside the answer and the log's own, all null."""
+    names = ("site", "image_sha256", "image_bytes", "width", "height", "format", *STATISTICS)
+    return dict.fromkeys(names) | {f"embedding_{i}": None for i in range(1, LOGGED_COMPONENTS + 1)} | {"canary": False}
+
+
+def signature(classes: tuple[str, ...]) -> ModelSignature:
+    """The MLflow signature of a model with these classes.
+
+    `image` is declared as a string so that every payload reaches the model as it was sent, bytes included.
+    """
+    inputs = [
+        ColSpec(DataType.string, "image"),
+        ColSpec(DataType.string, "image_id", required=False),
+        ColSpec(DataType.string, "site", required=False),
+    ]
+    outputs = [ColSpec(kind, name, required=False) for name, kind in answer_types(classes).items()]
+    params = [ParamSpec(name, DataType.boolean, default) for name, default in PARAMS.items()]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))

@@ -1,0 +1,64 @@
+"""Typed settings from the environment. A wrong value stops the start and is named."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_code.errors import SettingError
+
+_TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
+
+
+def read_bool(env: Mapping[str, str], name: str, default: bool) -> bool:
+    """The boolean setting `name`; unset or empty means `default`. Raises SettingError."""
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text not in _TRUE | _FALSE:
+        raise SettingError(name, env[name], "true or false")
+    return text in _TRUE
+
+
+def read_int(env: Mapping[str, str], name: str, default: int, minimum: int = 1) -> int:
+    """The integer setting `name`, at least `minimum`; unset or empty means `default`. Raises SettingError."""
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    if not text.lstrip("-").isdecimal() or int(text) < minimum:
+        raise SettingError(name, env[name], f"a whole number, {minimum} or more")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """What a served model reads from its environment when it starts."""
+
+    inference_log_dir: Path
+    """INFERENCE_LOG_DIR: where the records go, one folder per model and version."""
+    inference_log_required: bool
+    """INFERENCE_LOG_REQUIRED: answer nothing (503) while the log cannot be written."""
+    max_image_bytes: int
+    """MAX_IMAGE_BYTES: largest file, after base64 decoding."""
+    max_image_pixels: int
+    """MAX_IMAGE_PIXELS: largest width x height, read from the header."""
+    max_request_rows: int
+    """MAX_REQUEST_ROWS: rows of one request that are answered."""
+    inference_threads: int
+    """INFERENCE_THREADS: photos worked on at a time by one process."""
+    model_source: str
+    """MODEL_SOURCE: where the served model came from (registry, cache, bundled); set by `serve.py`."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "ServingSettings":
+        """Read every serving setting. Raises SettingError for the first wrong one."""
+        env = os.environ if env is None else env
+        return cls(
+            inference_log_dir=Path(env.get("INFERENCE_LOG_DIR") or "inference_logs").absolute(),
+            inference_log_required=read_bool(env, "INFERENCE_LOG_REQUIRED", False),
+            max_image_bytes=read_int(env, "MAX_IMAGE_BYTES", 20 * 2**20),
+            max_image_pixels=read_int(env, "MAX_IMAGE_PIXELS", 50_000_000),
+            max_request_rows=read_int(env, "MAX_REQUEST_ROWS", 1_000),
+            inference_threads=read_int(env, "INFERENCE_THREADS", min(8, len(os.sched_getaffinity(0)))),
+            model_source=env.get("MODEL_SOURCE") or "direct",
+        )

@@ -1,0 +1,80 @@
+"""Command line of `lifecycle/`: register a model, move versions through stages, list them."""
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from lifecycle.registration import register_package
+from lifecycle.settings import BUNDLED_PACKAGE
+from lifecycle.stages import STAGES, list_versions, promote
+from model_code.preprocessing import RESIZES, SCALINGS, Recipe
+from model_code.schema import MODEL_NAME
+
+
+def _register(asked: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        package = BUNDLED_PACKAGE
+        if asked.model:
+            from lifecycle.own_model import package_own_model  # imports TensorFlow
+
+            package = Path(folder)
+            recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
+            package_own_model(Path(asked.model), package, asked.name, tuple(asked.classes.split(",")), recipe, asked.runtime)
+        registered = register_package(package, asked.name)
+    print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
+    if asked.stage:
+        asked.version = registered.version
+        _promote(asked)
+
+
+def _promote(asked: argparse.Namespace) -> None:
+    before = promote(asked.name, asked.version, asked.stage)
+    print(f"{asked.name} version {asked.version}: {before} -> {asked.stage}")
+
+
+def _list(asked: argparse.Namespace) -> None:
+    versions = list_versions(asked.name)
+    if not versions:
+        print(f"{asked.name} has no versions in this registry.")
+    for one in versions:
+        aliases = " ".join(f"@{alias}" for alias in one.aliases)
+        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="register | promote | list")
+    register = commands.add_parser("register", help="register the bundled model, or your own Keras model with --model")
+    register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
+    register.add_argument("--classes", default="", help="your model's classes in the order of its outputs: a,b,c")
+    register.add_argument("--image-size", type=int, default=224, help="side of your model's square input, pixels")
+    register.add_argument("--preprocessing", choices=SCALINGS, default="none", help="pixel range your model was trained on")
+    register.add_argument("--resize", choices=list(RESIZES), default="bilinear", help="how your training resized photos")
+    register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
+    register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
+    promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
+    promotion.add_argument("--version", required=True)
+    promotion.add_argument("--stage", choices=STAGES, required=True)
+    listing = commands.add_parser("list", help="the versions, their stages and aliases")
+    for command, action in ((register, _register), (promotion, _promote), (listing, _list)):
+        command.add_argument("--name", default=MODEL_NAME, help="registered model name")
+        command.set_defaults(action=action)
+    return parser
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    parser = _parser()
+    asked = parser.parse_args(sys.argv[1:] or ["register"])
+    if asked.command == "register" and asked.model and not asked.classes:
+        parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
+    try:
+        asked.action(asked)
+    except ValueError as error:
+        sys.exit(f"register.py {asked.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()

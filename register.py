@@ -1,12 +1,15 @@
 """Command line of `lifecycle/`: register a model, move versions through stages, list them."""
 
 import argparse
+import json
 import logging
+import os
 import sys
 import tempfile
 from pathlib import Path
 
 from lifecycle.registration import register_package
+from lifecycle.scoring import score_photo
 from lifecycle.settings import BUNDLED_PACKAGE
 from lifecycle.stages import STAGES, list_versions, promote
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
@@ -24,9 +27,11 @@ def _register(asked: argparse.Namespace) -> None:
             package_own_model(Path(asked.model), package, asked.name, tuple(asked.classes.split(",")), recipe, asked.runtime)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
+    asked.version = registered.version
     if asked.stage:
-        asked.version = registered.version
         _promote(asked)
+    if asked.score:
+        print(json.dumps(score_photo(asked.name, asked.version, Path(asked.score)), indent=2))
 
 
 def _promote(asked: argparse.Namespace) -> None:
@@ -40,7 +45,9 @@ def _list(asked: argparse.Namespace) -> None:
         print(f"{asked.name} has no versions in this registry.")
     for one in versions:
         aliases = " ".join(f"@{alias}" for alias in one.aliases)
-        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}")
+        print(
+            f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--resize", choices=list(RESIZES), default="bilinear", help="how your training resized photos")
     register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
     register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
+    register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
     promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
     promotion.add_argument("--version", required=True)
     promotion.add_argument("--stage", choices=STAGES, required=True)
@@ -65,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] or ["register"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from model_code.keras_model import load_keras, with_heads
 from model_code.package import LITERT_FILE, ModelFacts, keras_file
@@ -38,10 +39,10 @@ def to_litert(model: keras.Model, input_size: int) -> bytes:
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
 
-def largest_difference(package: Path, facts: ModelFacts, photo: np.ndarray) -> float:
+def largest_difference(package: Path, facts: ModelFacts, photo: Image.Image) -> float:
     """Largest difference of any class's probability between a package's LiteRT and Keras files.
 
-    Compared on a photo, uint8 (H, W, 3) RGB, on its mirror images, darkened and brightened forms, and on noise.
+    Compared on an RGB photo, on its mirror images, darkened and brightened forms, and on noise.
     """
     network = with_heads(load_keras(keras_file(package)))
     views = _varied(prepare(photo, facts.recipe))

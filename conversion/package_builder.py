@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conversion.litert import largest_difference, require_agreement, to_litert
 from model_code.canary import canary_photo, write_expected_answer
 from model_code.classifier import Classifier
 from model_code.decode import decode
@@ -15,7 +16,6 @@ from model_code.identity import UNREGISTERED_VERSION
 from model_code.keras_model import Anatomy, check_shape, dissect, load_keras
 from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics
 from model_code.settings import ServingSettings
-from conversion.litert import largest_difference, require_agreement, to_litert
 
 _logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
     shutil.copyfile(photo, package / CANARY_PHOTO)
     settings = ServingSettings.from_env({})
     if facts.runtime == "litert":
-        rgb = decode(canary_photo(package), facts.recipe.working_side, settings.max_image_pixels).rgb
-        difference = largest_difference(package, facts, rgb)
+        photo_image = decode(canary_photo(package), facts.recipe.working_side, settings.max_image_pixels).image
+        difference = largest_difference(package, facts, photo_image)
         require_agreement(difference)
         agreement = {"largest_difference": difference, "litert_sha256": file_sha256(package / LITERT_FILE)}
         facts = replace(facts, provenance=facts.provenance | {"keras_agreement": agreement})

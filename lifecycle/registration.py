@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
-from lifecycle.mlflow_model import log_package, records_discarded
+from lifecycle.mlflow_model import log_package
 from lifecycle.settings import experiment_name
 from model_code.package import LITERT_FILE, ModelFacts
 
@@ -49,7 +49,8 @@ def register_package(package: Path, name: str) -> Registered:
         mlflow.log_params(_params(facts))
         if figures := _metrics(facts.provenance.get("validation", {}), "validation"):
             mlflow.log_metrics(figures, model_id=info.model_id)
-        require_canary(info.model_uri)
+        with tempfile.TemporaryDirectory() as folder:
+            require_canary(Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder)))
         version = mlflow.register_model(info.model_uri, name)
         client = MlflowClient()
         for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
@@ -57,12 +58,12 @@ def register_package(package: Path, name: str) -> Registered:
     return Registered(name, str(version.version), run.info.run_id)
 
 
-def require_canary(model_uri: str) -> None:
-    """Download a model and check its canary answer in a fresh process. Raises RegistrationError."""
-    with tempfile.TemporaryDirectory() as folder, records_discarded():
-        local = mlflow.artifacts.download_artifacts(model_uri, dst_path=folder)
-        command = [sys.executable, "-m", "lifecycle.verify", local]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+def require_canary(model_folder: Path) -> None:
+    """Check the canary answer of an MLflow model folder in a fresh process. Raises RegistrationError."""
+    command = [sys.executable, "-m", "lifecycle.verify", str(model_folder)]
+    with tempfile.TemporaryDirectory() as discarded:
+        env = os.environ | {"INFERENCE_LOG_DIR": discarded}
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RegistrationError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
 

@@ -21,11 +21,5 @@ def canary_problems(model_folder: Path) -> list[str]:
     return differences(answers.iloc[0].to_dict(), expected_answer(package))
 
 
-def main() -> None:
-    problems = canary_problems(Path(sys.argv[1]))
-    if problems:
-        sys.exit("The model's answer to its canary photo is wrong: " + "; ".join(problems))
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__" and (problems := canary_problems(Path(sys.argv[1]))):
+    sys.exit("The model's answer to its canary photo is wrong: " + "; ".join(problems))

@@ -79,7 +79,7 @@ class Classifier:
         facts.update(image_bytes=len(data), image_sha256=sha256, canary=sha256 == self._canary_sha256)
         photo = decode(data, self.facts.recipe.working_side, self._settings.max_image_pixels)
         facts.update(width=photo.width, height=photo.height, format=photo.format)
-        view = prepare(photo.rgb, self.facts.recipe)
+        view = prepare(photo.image, self.facts.recipe)
         outputs = infer(scale(view, self.facts.recipe))
         statistics = image_statistics(view, self._mask)
         components = logged_components(outputs["embedding"], self._statistics) or []

@@ -19,8 +19,8 @@ _logger = logging.getLogger(__name__)
 class Photo:
     """A decoded photo and what its header said."""
 
-    rgb: np.ndarray
-    """uint8 (H, W, 3) RGB, upright; may be decoded at a fraction of the original size."""
+    image: Image.Image
+    """RGB, upright; may be decoded at a fraction of the original size."""
     width: int
     """Original width in pixels, as stored (before EXIF orientation)."""
     height: int
@@ -48,12 +48,12 @@ def decode(data: bytes, working_side: int, max_pixels: int) -> Photo:
         image.draft(None, (working_side, working_side))
         image.load()
         image = _shrink(image, working_side)
-        rgb = np.asarray(_to_rgb(_upright(image)))
+        image = _to_rgb(_upright(image))
     except ImageError:
         raise
     except Exception as error:  # Pillow's plugins raise many kinds on broken files; the photo is answered with its own error
         raise ImageError("image_corrupt", f"The {file_format} file cannot be decoded ({type(error).__name__}).") from error
-    return Photo(rgb, width, height, file_format)
+    return Photo(image, width, height, file_format)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

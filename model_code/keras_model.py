@@ -42,11 +42,15 @@ def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each.")
     shape = tuple(model.inputs[0].shape)[1:]
-    if len(shape) != 3 or any(given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)):
+    if len(shape) != 3 or any(
+        given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)
+    ):
         raise ValueError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
     outputs = tuple(model.outputs[0].shape)[1:]
     if outputs != (len(classes),):
-        raise ValueError(f"The model's output has shape {outputs}. Expected {(len(classes),)}, one for each of {list(classes)}.")
+        raise ValueError(
+            f"The model's output has shape {outputs}. Expected {(len(classes),)}, one for each of {list(classes)}."
+        )
 
 
 def dissect(model: keras.Model) -> Anatomy:

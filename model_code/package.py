@@ -1,11 +1,11 @@
 """The model package: a folder with the network and everything needed to answer with it.
 
-    classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
-    classifier.keras    the network it was converted from (or classifier.h5)
-    model.json          ModelFacts: classes, preprocessing, calibration, limits
-    statistics.npz      Statistics: arrays fitted on the training photos
-    canary.jpg          a photo whose answer is known
-    canary.json         that answer
+classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
+classifier.keras    the network it was converted from (or classifier.h5)
+model.json          ModelFacts: classes, preprocessing, calibration, limits
+statistics.npz      Statistics: arrays fitted on the training photos
+canary.jpg          a photo whose answer is known
+canary.json         that answer
 """
 
 import json

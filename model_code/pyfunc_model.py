@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from model_code.canary import canary_photo, differences, expected_answer
 from model_code.classifier import Answered, Classifier
 from model_code.errors import ImageError, StrictRequestError
 from model_code.identity import Identity
@@ -25,12 +26,16 @@ class EyeDiseaseModel(PythonModel):
     """`predict` is called by several threads at a time."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the model package. Raises SettingError for a wrong setting, ValueError for a broken package."""
+        """Load the model package and answer its canary photo, which also warms it up.
+
+        Raises SettingError for a wrong setting, ValueError for a broken package or a wrong answer to the canary.
+        """
         start = time.perf_counter()
         self._settings = ServingSettings.from_env()
         package = Path(context.artifacts[PACKAGE_ARTIFACT])
         identity = Identity.read(package.parent.parent)
         self._classifier = Classifier(package, identity.version, self._settings)
+        self._require_canary(package)
         name = identity.name or self._classifier.facts.name
         folder = self._settings.inference_log_dir / name / identity.version
         self._log = InferenceLog(folder, self._settings.inference_log_required)
@@ -42,6 +47,11 @@ class EyeDiseaseModel(PythonModel):
             "model_load_time_seconds": round(time.perf_counter() - start, 3),
             "schema_version": SCHEMA_VERSION,
         }
+
+    def _require_canary(self, package: Path) -> None:
+        answer = self._classifier.classify(canary_photo(package)).answer
+        if problems := differences(answer, expected_answer(package)):
+            raise ValueError("The model's answer to its canary photo is wrong: " + "; ".join(problems))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -17,19 +17,19 @@ _DARK = 14
 
 def image_statistics(view: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """STATISTICS of a view, uint8 (S, S, 3) RGB, inside `mask`, uint8 (S, S) of 0 and 1."""
-    inside = mask.astype(bool)
-    pixels = view[inside].astype(np.float32)
-    red, green, blue = pixels.mean(axis=0)
-    grey_view = view.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-    grey = grey_view[inside]
+    pixels, inside = view.reshape(-1, 3).astype(np.float32), mask.ravel().astype(np.float32)
+    share = inside / inside.sum()
+    red, green, blue = share @ pixels
+    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    brightness = share @ grey
     values = (
-        grey.mean(),
-        grey.std(),
-        _laplacian_variance(grey_view, inside),
+        brightness,
+        np.sqrt(share @ (grey - brightness) ** 2),
+        _laplacian_variance(grey.reshape(mask.shape), mask.astype(bool)),
         red,
         green,
         blue,
-        (pixels.max(axis=1) > _DARK).mean(),
+        share @ (grey > _DARK),
     )
     return {name: float(value) for name, value in zip(STATISTICS, values, strict=True)}
 

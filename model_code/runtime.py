@@ -34,6 +34,7 @@ class LiteRTRuntime:
 
     @contextmanager
     def session(self) -> Iterator[Infer]:
+        """As Runtime.session."""
         infer = self._idle.get()
         try:
             infer = infer or self._new_interpreter()
@@ -66,6 +67,7 @@ class KerasRuntime:
 
     @contextmanager
     def session(self) -> Iterator[Infer]:
+        """As Runtime.session."""
         self._idle.get()
         try:
             yield self._infer

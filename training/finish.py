@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from model_code.package import LITERT_FILE, ModelFacts, Statistics
+from conversion.package_builder import add_network, seal
+from model_code.package import LITERT_FILE, ModelFacts
 from model_code.preprocessing import Recipe, field_of_view, scale
 from model_code.quality import image_statistics
 from model_code.runtime import LiteRTRuntime
-from conversion.package_builder import add_network, seal
 from training.fit import calibration_error, fit_quality_limits, fit_statistics, fit_temperature
 from training.photos import LabelledViews, load_views, read_manifest
 

@@ -39,7 +39,7 @@ def load_views(folder: Path, rows: pd.DataFrame, classes: tuple[str, ...], recip
     """Decode and prepare the photos of manifest rows, below `folder`. Raises ImageError for one that cannot be decoded."""
 
     def view(path: str) -> np.ndarray:
-        return prepare(decode((folder / path).read_bytes(), recipe.working_side, MAX_PIXELS).rgb, recipe)
+        return prepare(decode((folder / path).read_bytes(), recipe.working_side, MAX_PIXELS).image, recipe)
 
     with ThreadPoolExecutor() as executor:
         views = np.stack(list(executor.map(view, rows["path"])))

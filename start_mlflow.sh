@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Sets everything up and runs it: tracking server with UI, registered model, served model. Ctrl-C stops all of it.
+# Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those listed in README.md.
+set -u
+cd "$(dirname "$0")" || exit 1
+. scripts/environment.sh
+
+MLFLOW_PORT=${MLFLOW_PORT:-5000}
+SERVE_PORT=${SERVE_PORT:-8080}
+SERVE_WORKERS=${SERVE_WORKERS:-1}
+STATE="$PWD/.mlflow-local"
+TRACKER="" SERVER=""
+
+# stop PID: ends a child and all it has started (each child leads a process group of its own).
+stop() {
+    [ -n "$1" ] && kill -0 -- "-$1" 2>/dev/null || return 0
+    kill -TERM -- "-$1" 2>/dev/null
+    for _ in $(seq 100); do
+        kill -0 -- "-$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL -- "-$1" 2>/dev/null
+}
+
+stop_all() {
+    trap - EXIT
+    stop "$SERVER"
+    stop "$TRACKER"
+    echo "Stopped."
+}
+
+# need_free_port NAME PORT
+need_free_port() {
+    python - "$2" <<'PYTHON' || fail "port $2 is taken, or not a port. Stop what uses it, or choose another: $1=<port> ./start_mlflow.sh"
+import socket, sys
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", int(sys.argv[1])))
+    except (OSError, ValueError, OverflowError):
+        sys.exit(1)
+PYTHON
+}
+
+# wait_until_up WHAT PID URL LOG
+wait_until_up() {
+    printf 'Waiting for %s ' "$1"
+    for _ in $(seq 240); do
+        kill -0 "$2" 2>/dev/null || { echo; tail -n 15 "$4" >&2; fail "$1 has ended; its log is $4"; }
+        if python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)' "$3" 2>/dev/null; then
+            echo " up"
+            return
+        fi
+        printf '.'
+        sleep 0.5
+    done
+    echo
+    fail "$1 does not answer on $3; its log is $4"
+}
+
+set_up_environment requirements.txt
+need_free_port MLFLOW_PORT "$MLFLOW_PORT"
+need_free_port SERVE_PORT "$SERVE_PORT"
+
+mkdir -p "$STATE"
+unset MLFLOW_RUN_ID MLFLOW_EXPERIMENT_ID
+export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT"
+export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"
+export MODEL_CACHE_DIR="${MODEL_CACHE_DIR:-$STATE/model_cache}"
+
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap stop_all EXIT
+set -m # every child leads a process group, so that stopping it stops its workers too
+
+MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false python -m mlflow server --host 127.0.0.1 --port "$MLFLOW_PORT" --workers 1 \
+    --backend-store-uri "sqlite:///$STATE/mlflow.db" --artifacts-destination "$STATE/artifacts" \
+    >"$STATE/tracking.log" 2>&1 </dev/null &
+TRACKER=$!
+wait_until_up "the tracking server" "$TRACKER" "$MLFLOW_TRACKING_URI/health" "$STATE/tracking.log"
+
+versions=$(python register.py list) || fail "the registry cannot be read"
+if [[ $versions == *"has no versions"* ]]; then
+    echo "The registry is empty: registering the bundled model and promoting it to Production ..."
+    python register.py register --stage Production 2>"$STATE/register.log" || { cat "$STATE/register.log" >&2; fail "registration failed"; }
+fi
+
+python serve.py --port "$SERVE_PORT" --workers "$SERVE_WORKERS" >"$STATE/serving.log" 2>&1 </dev/null &
+SERVER=$!
+wait_until_up "the served model" "$SERVER" "http://127.0.0.1:$SERVE_PORT/ping" "$STATE/serving.log"
+grep -E '^Serving|NOT SERVING' "$STATE/serving.log"
+
+echo "The answer to samples/retina.jpg:"
+python samples/request.py samples/retina.jpg --url "http://127.0.0.1:$SERVE_PORT" || fail "the served model gave no answer; its log is $STATE/serving.log"
+
+cat <<TEXT
+
+  MLflow UI     $MLFLOW_TRACKING_URI
+  Served model  http://127.0.0.1:$SERVE_PORT/invocations
+  Records       $INFERENCE_LOG_DIR
+
+Send a photo of your own:
+
+  (printf '{"dataframe_split":{"columns":["image"],"data":[["'; base64 < samples/retina.jpg | tr -d '\n'; printf '"]]}}') |
+    curl -s -X POST -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:$SERVE_PORT/invocations
+
+Ctrl-C stops everything.
+TEXT
+
+while sleep 1; do
+    kill -0 "$TRACKER" 2>/dev/null || fail "the tracking server has ended; its log is $STATE/tracking.log"
+    kill -0 "$SERVER" 2>/dev/null || fail "the served model has ended; its log is $STATE/serving.log"
+done

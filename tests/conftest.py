@@ -1,0 +1,53 @@
+"""Fixtures: one tracking server, one registered model and one served model for the whole session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.servers import NAME, PROJECT, Served, environment, python, serve_model, serve_tracking
+
+PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A real MLflow tracking server."""
+    with serve_tracking(tmp_path_factory.mktemp("tracking")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry(tracking: Served) -> dict[str, str]:
+    """Environment of a client of the tracking server, in whose registry the bundled model is in Production."""
+    env = environment(MLFLOW_TRACKING_URI=tracking.url)
+    done = python("register.py", "register", "--stage", "Production", env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"Registered {NAME} version 1" in done.stdout
+    return env
+
+
+@pytest.fixture(scope="session")
+def served(registry: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`mlflow models serve` of the Production version, with two workers."""
+    folder = tmp_path_factory.mktemp("served")
+    with serve_model(f"models:/{NAME}/Production", folder, registry, "--workers", "2") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def retina() -> bytes:
+    """The sample fundus photo, 1411 x 1411."""
+    return (PROJECT / "samples" / "retina.jpg").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> pd.DataFrame:
+    """The manifest of real validation photos, with their files in the column `file`."""
+    manifest = PHOTOS / "manifest.csv"
+    if not manifest.is_file():
+        pytest.skip(f"needs the real fundus photos: no {manifest.name} in EYE_DATA_DIR")
+    rows = pd.read_csv(manifest).query("split == 'val'").reset_index(drop=True)
+    return rows.assign(file=[PHOTOS / "fundus" / path for path in rows["path"]])

@@ -1,0 +1,85 @@
+"""`mlflow run .` with and without an environment of its own; the files as conda and MLflow read them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.servers import NAME, PROJECT, environment, free_port, python, read_records, run, started
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A client whose tracking store is a sqlite file; the project must work without any server."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    # Without a server, artifacts go below the project's folder unless the experiment says otherwise.
+    create = ["-m", "mlflow", "experiments", "create", "-n", "eye-project", "-l", str(folder / "artifacts")]
+    assert python(*create, env=environment(MLFLOW_TRACKING_URI=uri)).returncode == 0
+    return environment(
+        MLFLOW_TRACKING_URI=uri,
+        MODEL_CACHE_DIR=str(folder / "cache"),
+        MLFLOW_ENV_ROOT=str(folder / "envs"),
+        MLFLOW_EXPERIMENT_NAME="eye-project",
+    )
+
+
+def _mlflow_run(*arguments: str, env: dict[str, str], cwd: Path) -> str:
+    done = run(sys.executable, "-m", "mlflow", "run", str(PROJECT), *arguments, env=env, cwd=cwd, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_main_registers_promotes_and_scores(store: dict[str, str], tmp_path: Path) -> None:
+    said = _mlflow_run("--env-manager", "local", env=store, cwd=tmp_path)
+    assert f"Registered {NAME} version 1" in said
+    assert f"{NAME} version 1: None -> Staging" in said
+    assert '"model_version": "1"' in said
+    assert '"error": null' in said
+    listed = python("register.py", "list", env=store, cwd=PROJECT).stdout.split()
+    assert listed[:3] == ["1", "Staging", "@staging"]
+
+
+def test_promote_in_an_environment_made_by_uv(store: dict[str, str], tmp_path: Path) -> None:
+    parameters = ["-e", "promote", "-P", "version=1", "-P", "stage=Production"]
+    said = _mlflow_run(*parameters, "--env-manager", "uv", env=store, cwd=tmp_path)
+    assert f"{NAME} version 1: Staging -> Production" in said
+
+
+def test_a_missing_parameter_is_named(store: dict[str, str], tmp_path: Path) -> None:
+    done = run(
+        *(sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "promote", "--env-manager", "local"),
+        env=store,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "version" in done.stderr
+
+
+def test_conda_yaml_is_an_environment_of_the_full_set() -> None:
+    environment_file = yaml.safe_load((PROJECT / "conda.yaml").read_text())
+    assert environment_file["dependencies"][0] == "python=3.11.7"
+    (pip,) = [one["pip"] for one in environment_file["dependencies"] if isinstance(one, dict)]
+    assert pip == ["-r requirements-train.txt"]
+
+
+def test_serve_serves_the_version_in_production(store: dict[str, str], tmp_path: Path, retina: bytes) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "run",
+        str(PROJECT),
+        "-e",
+        "serve",
+        "--env-manager",
+        "local",
+        "-P",
+        f"port={port}",
+    ]
+    with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path, store) as server:
+        (answer,) = server.classify(retina)
+    assert (answer["error"], answer["model_version"]) == (None, "1")
+    assert [record["model_source"] for record in read_records(server.records)] == ["registry"]

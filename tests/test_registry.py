@@ -1,0 +1,172 @@
+"""`register.py` against a real tracking server: versions, stages with their aliases, a model of one's own, refusals."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from lifecycle.registration import RegistrationError, register_package
+from tests.servers import NAME, PROJECT, environment, python, serve_model, serve_tracking
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a client of a tracking server of this module's own, with the bundled model as version 1."""
+    with serve_tracking(tmp_path_factory.mktemp("own")) as server:
+        env = environment(MLFLOW_TRACKING_URI=server.url)
+        assert python("register.py", env=env).returncode == 0  # no arguments: the bundled model
+        yield env
+
+
+@pytest.fixture
+def client(own: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlflow.MlflowClient]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(own["MLFLOW_TRACKING_URI"])
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+def _promote(env: dict[str, str], version: str, stage: str) -> None:
+    done = python("register.py", "promote", "--version", version, "--stage", stage, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def _state(client: mlflow.MlflowClient, version: str) -> tuple[str, list[str]]:
+    found = client.get_model_version(NAME, version)
+    aliases = client.get_registered_model(NAME).aliases
+    return found.current_stage, sorted(alias for alias, holder in aliases.items() if str(holder) == version)
+
+
+def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], client: mlflow.MlflowClient) -> None:
+    assert _state(client, "1") == ("None", [])
+    version = client.get_model_version(NAME, "1")
+    model = mlflow.models.get_model_info(f"models:/{NAME}/1")
+    assert [column.name for column in model.signature.inputs] == ["image", "image_id", "site"]
+    assert {param.name: param.default for param in model.signature.params} == {"explain": False, "strict": False}
+    assert model.metadata["classes"] == ["cataract", "diabetic_retinopathy", "glaucoma", "normal"]
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/1"))
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert all("==" in line for line in requirements)
+    assert not any(line.startswith(("tensorflow", "keras")) for line in requirements)
+    package = {path.name for path in (folder / "artifacts" / "package").iterdir()}
+    assert {"classifier.tflite", "classifier.keras", "model.json", "statistics.npz", "canary.jpg", "canary.json"} <= package
+    assert (folder / "input_example.json").is_file()
+    assert not list(folder.rglob("*.pkl"))
+    logged = client.get_run(version.run_id).data
+    assert logged.metrics["validation_accuracy"] > 0.8
+    assert logged.params["model.input_size"] == "224"
+
+
+def test_stage_and_alias_move_together(own: dict[str, str], client: mlflow.MlflowClient) -> None:
+    _promote(own, "1", "Staging")
+    assert _state(client, "1") == ("Staging", ["staging"])
+    _promote(own, "1", "Production")
+    assert _state(client, "1") == ("Production", ["production"])
+
+    assert python("register.py", "register", "--stage", "Staging", env=own).returncode == 0
+    assert _state(client, "2") == ("Staging", ["staging"])
+    assert _state(client, "1") == ("Production", ["production"])
+
+    _promote(own, "2", "Production")
+    assert _state(client, "2") == ("Production", ["production"])
+    assert _state(client, "1") == ("Archived", [])
+    by_stage = mlflow.pyfunc.load_model(f"models:/{NAME}/Production").metadata.model_uuid
+    assert mlflow.pyfunc.load_model(f"models:/{NAME}@production").metadata.model_uuid == by_stage
+
+    listed = python("register.py", "list", env=own).stdout.splitlines()
+    assert [line.split()[:2] for line in listed] == [["2", "Production"], ["1", "Archived"]]
+    assert "@production" in listed[0]
+    assert "@" not in listed[1]
+
+    _promote(own, "2", "Archived")
+    assert _state(client, "2") == ("Archived", [])
+
+
+def test_wrong_promotions_are_explained(own: dict[str, str]) -> None:
+    unknown = python("register.py", "promote", "--version", "99", "--stage", "Staging", env=own)
+    assert unknown.returncode == 1
+    assert f"{NAME} has no version 99" in unknown.stderr
+    assert "Traceback" not in unknown.stderr
+    wrong = python("register.py", "promote", "--version", "1", "--stage", "Live", env=own)
+    assert wrong.returncode == 2
+    assert "Staging" in wrong.stderr
+
+
+def test_listing_an_unknown_model_says_so(own: dict[str, str]) -> None:
+    done = python("register.py", "list", "--name", "nothing", env=own)
+    assert (done.returncode, done.stdout.strip()) == (0, "nothing has no versions in this registry.")
+
+
+@pytest.fixture
+def copied_package(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PROJECT / "models", tmp_path / "models"))
+
+
+def test_a_litert_file_that_was_not_compared_is_refused(copied_package: Path, client: mlflow.MlflowClient) -> None:
+    with (copied_package / "classifier.tflite").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(RegistrationError, match="is not the file that was compared with its Keras source"):
+        register_package(copied_package, "tampered")
+    assert client.search_model_versions("name = 'tampered'") == []
+
+
+def test_a_wrong_canary_answer_is_refused(copied_package: Path, client: mlflow.MlflowClient) -> None:
+    answer = copied_package / "canary.json"
+    answer.write_text(json.dumps(json.loads(answer.read_text()) | {"confidence": 0.5}))
+    with pytest.raises(RegistrationError, match=r"canary photo is wrong: confidence is 0\.\d+, expected 0\.5"):
+        register_package(copied_package, "wrong-canary")
+    assert client.search_model_versions("name = 'wrong-canary'") == []
+
+
+_BUILD_OWN_MODEL = """
+import sys, keras
+keras.utils.set_random_seed(7)
+photo = keras.Input((96, 96, 3))
+branches = [keras.layers.Conv2D(8, size, strides=2, padding="same", activation="relu")(photo) for size in (1, 3, 5)]
+mixed = keras.layers.BatchNormalization()(keras.layers.Concatenate()(branches))
+pooled = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(mixed))
+keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled)).save(sys.argv[1])
+"""
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_model_of_ones_own_is_registered_and_served(own: dict[str, str], tmp_path: Path, retina: bytes, suffix: str) -> None:
+    source = tmp_path / f"best_model.{suffix}"
+    built = python("-c", _BUILD_OWN_MODEL, str(source), env=own)
+    assert built.returncode == 0, built.stderr
+    name = f"my-{suffix}-model"
+    options = ["--model", str(source), "--classes", "drusen,myopia,healthy", "--image-size", "96", "--preprocessing", "tf"]
+    done = python("register.py", "register", "--name", name, *options, "--stage", "Staging", env=own)
+    assert done.returncode == 0, done.stderr
+    assert f"Registered {name} version 1" in done.stdout
+    with serve_model(f"models:/{name}@staging", tmp_path / "served", own) as server:
+        (answer,) = server.classify(retina, explain=True)
+    assert answer["error"] is None
+    assert {column for column in answer if column.startswith("prob_")} == {"prob_drusen", "prob_myopia", "prob_healthy"}
+    assert answer["predicted_class"] in {"drusen", "myopia", "healthy"}
+    assert (answer["gradable"], answer["out_of_distribution"], answer["ood_score"]) == (None, None, None)
+    assert answer["heatmap_png"]
+
+
+def test_a_model_that_does_not_fit_is_explained(own: dict[str, str], tmp_path: Path) -> None:
+    source = tmp_path / "best_model.keras"
+    assert python("-c", _BUILD_OWN_MODEL, str(source), env=own).returncode == 0
+    cases = {
+        ("--classes", "a,b"): "Expected (2,), one for each of ['a', 'b']",
+        ("--classes", "a,b,c", "--image-size", "224"): "see --image-size",
+        ("--classes", "a,a,c", "--image-size", "96"): "at least two different names",
+    }
+    for options, explanation in cases.items():
+        done = python("register.py", "register", "--model", str(source), "--name", "misfit", *options, env=own)
+        assert done.returncode == 1
+        assert explanation in done.stderr
+        assert "Traceback" not in done.stderr
+    missing = python("register.py", "register", "--model", "nowhere.keras", "--classes", "a,b", env=own)
+    assert "nowhere.keras is not a Keras model file" in missing.stderr
+    unnamed = python("register.py", "register", "--model", str(source), env=own)
+    assert unnamed.returncode == 2
+    assert "--model needs --classes" in unnamed.stderr

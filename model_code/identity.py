@@ -28,7 +28,7 @@ class Identity:
         mlmodel = Model.load(str(model_folder))
         version = (mlmodel.metadata or {}).get(VERSION_KEY, UNREGISTERED_VERSION)
         registered = model_folder / "registered_model_meta"
-        if not registered.is_file():
+        meta = yaml.safe_load(registered.read_text()) if registered.is_file() else {}
+        if meta.get("model_version") is None:  # MLflow writes the file for models of a run too, without a version
             return cls(None, version, mlmodel.run_id)
-        meta = yaml.safe_load(registered.read_text())
         return cls(meta["model_name"], str(meta["model_version"]), mlmodel.run_id)

@@ -11,11 +11,17 @@ import os
 import sys
 
 import mlflow
-from pyspark.sql import DataFrame, SparkSession, functions
+from pyspark.sql import Column, DataFrame, SparkSession, functions
 
-ANSWER = (
-    "predicted_class string, confidence double, decision string, prediction_id string, model_version string, error_code string"
-)
+ANSWER = {
+    "prediction_id": "string",
+    "predicted_class": "string",
+    "confidence": "double",
+    "decision": "string",
+    "model_version": "string",
+    "error_code": "string",
+}
+"""Columns of the answer to keep. No booleans: MLflow would turn their nulls, the answer to a bad photo, into false."""
 PHOTOS_PER_BATCH = 64
 """Photos in one Arrow batch. Spark's default of 10,000 would need gigabytes, and is above MAX_REQUEST_ROWS."""
 
@@ -29,6 +35,13 @@ def read_photos(spark: SparkSession, path: str) -> DataFrame:
     return files.select(functions.col("content").alias("image"), functions.md5("path").alias("image_id"))
 
 
+def as_columns(answer: Column) -> list[Column]:
+    """The answer's fields as columns. MLflow turns a null string into the text None; this turns it back."""
+    fields = {name: answer[name] for name in ANSWER}
+    nulls = {name: functions.nullif(fields[name], functions.lit("None")) for name, kind in ANSWER.items() if kind == "string"}
+    return [column.alias(name) for name, column in (fields | nulls).items()]
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,10 +52,11 @@ def main() -> None:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     spark = SparkSession.builder.appName("eye-disease-classifier").getOrCreate()
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", PHOTOS_PER_BATCH)
-    classify = mlflow.pyfunc.spark_udf(spark, asked.model, env_manager="local", result_type=ANSWER)
+    answer_type = ", ".join(f"{name} {kind}" for name, kind in ANSWER.items())
+    classify = mlflow.pyfunc.spark_udf(spark, asked.model, env_manager="local", result_type=answer_type)
     photos = read_photos(spark, asked.photos)
     answers = photos.select("image_id", classify(functions.struct("image", "image_id")).alias("answer"))
-    answers.select("image_id", "answer.*").write.mode("overwrite").parquet(asked.answers)
+    answers.select("image_id", *as_columns(functions.col("answer"))).write.mode("overwrite").parquet(asked.answers)
     spark.stop()
 
 

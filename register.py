@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow speaks of missing GPUs otherwise
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] or ["register"])

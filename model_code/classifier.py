@@ -51,17 +51,17 @@ class Classifier:
         """Answer one image cell (base64 text or bytes). Never raises: what is wrong stands in `error` and `error_code`."""
         blank = self._blank(image_id, explain)
         facts = empty_facts() | {"site": site}
-        with self._runtime.session() as infer:
-            start = time.perf_counter()
-            try:
+        try:
+            with self._runtime.session() as infer:
+                start = time.perf_counter()
                 answer = blank | self._answer(cell, infer, explain, facts)
                 answer["inference_time_ms"] = round((time.perf_counter() - start) * 1000, 3)
-            except ImageError as error:
-                answer = blank | _describe(error)
-            except Exception as error:  # one photo must never fail its neighbours, nor the worker
-                _logger.exception("prediction %s failed", blank["prediction_id"])
-                problem = f"The model failed on this image ({type(error).__name__}). The server's log names the prediction_id."
-                answer = blank | _describe(ImageError("internal_error", problem))
+        except ImageError as error:
+            answer = blank | _describe(error)
+        except Exception as error:  # one photo must never fail its neighbours, nor the worker
+            _logger.exception("prediction %s failed", blank["prediction_id"])
+            problem = f"The model failed on this image ({type(error).__name__}). The server's log names the prediction_id."
+            answer = blank | _describe(ImageError("internal_error", problem))
         return Answered(answer, facts)
 
     def refuse(self, error: ImageError, image_id: str | None, site: str | None, explain: bool) -> Answered:
@@ -81,6 +81,7 @@ class Classifier:
         facts.update(width=photo.width, height=photo.height, format=photo.format)
         view = prepare(photo.image, self.facts.recipe)
         outputs = infer(scale(view, self.facts.recipe))
+        _require_finite(outputs)
         statistics = image_statistics(view, self._mask)
         components = logged_components(outputs["embedding"], self._statistics) or []
         facts.update(statistics, **{f"embedding_{i}": value for i, value in enumerate(components, start=1)})
@@ -109,11 +110,9 @@ class Classifier:
         }
 
     def _probabilities(self, output: np.ndarray) -> np.ndarray:
-        """Network output, float32 (C,) -> calibrated probabilities, float64 (C,). Raises FloatingPointError if not finite."""
+        """Network output, float32 (C,) -> calibrated probabilities, float64 (C,)."""
         output = output.astype(np.float64)
         logits = output if self.facts.output_kind == "logits" else np.log(output.clip(1e-12))
-        if not np.isfinite(logits).all():
-            raise FloatingPointError("the network's output is not finite")
         exponent = np.exp((logits - logits.max()) / self.facts.temperature)
         return exponent / exponent.sum()
 
@@ -128,6 +127,12 @@ class Classifier:
         if self.facts.runtime == "keras":
             return KerasRuntime(keras_file(folder), self.facts.recipe.input_size, threads)
         return LiteRTRuntime(folder / LITERT_FILE, threads)
+
+
+def _require_finite(outputs: dict[str, np.ndarray]) -> None:
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise FloatingPointError(f"the network's {name} is not finite")
 
 
 def _describe(error: ImageError) -> dict[str, Any]:

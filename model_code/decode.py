@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from model_code.errors import ImageError
 
@@ -39,6 +39,8 @@ def decode(data: bytes, working_side: int, max_pixels: int) -> Photo:
     """
     image = _open(data, max_pixels)
     width, height = image.size
+    if image.format == "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:
+        width, height = height, width  # for TIFF alone, Pillow tells the size of the upright photo
     if width * height > max_pixels:
         raise _too_many_pixels(f"{width} x {height}", max_pixels)
     if min(width, height) < MIN_SIDE:
@@ -63,8 +65,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise ImageError(
             "format_unsupported", "Not an image that can be read. Expected a JPEG, PNG, BMP, TIFF or WebP file."
         ) from None
-    except Image.DecompressionBombError:
-        raise _too_many_pixels("more than 170 million", max_pixels) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # a warning where warnings are errors
+        raise _too_many_pixels("more than 89 million", max_pixels) from None
     except Exception as error:  # as above: a header that a plugin recognises but cannot parse
         raise ImageError("image_corrupt", f"The header of the image cannot be read ({type(error).__name__}).") from error
 
@@ -79,7 +81,7 @@ def _too_many_pixels(given: str, max_pixels: int) -> ImageError:
 def _shrink(image: Image.Image, working_side: int) -> Image.Image:
     """Box-average by a whole factor, so that later steps never see more than about twice the working side."""
     factor = min(image.size) // working_side
-    if factor < 2 or image.mode in {"P", "1"} | _SIXTEEN_BIT:
+    if factor < 2 or image.mode in {"P", "PA", "1"} | _SIXTEEN_BIT:
         return image
     return image.reduce(factor)
 

@@ -3,6 +3,7 @@
 Imports Keras; serving imports it only for a model that LiteRT cannot convert.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,12 @@ def load_keras(path: Path) -> keras.Model:
     """A `.keras` or `.h5` file. Raises ValueError with what was expected if it is not a model file."""
     if path.suffix not in {".keras", ".h5"} or not path.is_file():
         raise ValueError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
-    model = keras.models.load_model(path, compile=False)
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, TypeError) as error:  # what Keras raises for a broken file and for a layer it does not know
+        unknown = re.search(r"Could not locate \w+ '\w+'", str(error))
+        reason = unknown[0] if unknown else str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise ValueError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
@@ -58,7 +64,7 @@ def dissect(model: keras.Model) -> Anatomy:
 
     Raises ValueError where the output is neither logits nor a softmax.
     """
-    layers = list(model.layers)
+    layers = list(model.operations)  # `model.layers` would leave out operations such as keras.ops.softmax
     last = layers.pop()
     output_kind = "logits"
     if isinstance(last, keras.layers.Softmax) or _activation(last) == "softmax":
@@ -74,13 +80,13 @@ def dissect(model: keras.Model) -> Anatomy:
 
 def _activation(layer: keras.layers.Layer) -> str | None:
     activation = getattr(layer, "activation", None)
-    return None if activation is None else activation.__name__
+    return None if activation is None else getattr(activation, "__name__", type(activation).__name__.lower())
 
 
 def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
     """The map whose mean the last dense layer reads; None if anything but mean pooling and dropout lies between."""
     for layer in reversed(layers):
-        if isinstance(layer, MEAN_POOLING):
+        if isinstance(layer, MEAN_POOLING) and layer.data_format == "channels_last":
             return layer.input
         if not isinstance(layer, keras.layers.Dropout):
             return None

@@ -55,7 +55,7 @@ class ModelFacts:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
             raise ValueError(f"classes={list(self.classes)}: expected at least two different names.")
-        if self.temperature <= 0:
+        if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature={self.temperature}: expected a number above 0.")
 
     @classmethod
@@ -64,12 +64,15 @@ class ModelFacts:
         path = folder / FACTS_FILE
         if not path.is_file():
             raise ValueError(f"{folder} is not a model package: it has no {FACTS_FILE}.")
-        stored = json.loads(path.read_text())
-        stored["classes"] = tuple(stored["classes"])
-        stored["recipe"] = Recipe(**stored["recipe"])
-        if stored["quality_limits"] is not None:
-            stored["quality_limits"] = {name: tuple(limits) for name, limits in stored["quality_limits"].items()}
-        return cls(**stored)
+        try:
+            stored = json.loads(path.read_text())
+            stored["classes"] = tuple(stored["classes"])
+            stored["recipe"] = Recipe(**stored["recipe"])
+            if stored["quality_limits"] is not None:
+                stored["quality_limits"] = {name: tuple(limits) for name, limits in stored["quality_limits"].items()}
+            return cls(**stored)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not have the fields of this version: {error}.") from error
 
     def save(self, folder: Path) -> None:
         """Write `model.json` into `folder`."""

@@ -8,6 +8,14 @@ import pandas as pd
 
 from model_code.errors import ImageError
 
+_NULL_TEXTS = {"None", "nan"}
+"""What a null becomes on its way through MLflow's `inputs` and `instances`, which make columns of text by NumPy."""
+
+
+def is_null(cell: Any) -> bool:
+    """Whether a cell of a text column is null, in any of the ways the payload forms leave one."""
+    return cell in _NULL_TEXTS if isinstance(cell, str) else bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
+
 
 def image_bytes(cell: Any, max_bytes: int) -> bytes:
     """The image file in a cell: base64 text (with or without a `data:` prefix) or raw bytes.
@@ -16,10 +24,10 @@ def image_bytes(cell: Any, max_bytes: int) -> bytes:
     """
     if isinstance(cell, (bytes, bytearray, memoryview)):
         data = bytes(cell)
+    elif is_null(cell):
+        raise ImageError("image_missing", "The image is null. Expected base64 text or the bytes of an image file.")
     elif isinstance(cell, str):
         data = _from_base64(cell, max_bytes)
-    elif pd.api.types.is_scalar(cell) and pd.isna(cell):
-        raise ImageError("image_missing", "The image is null. Expected base64 text or the bytes of an image file.")
     else:
         raise ImageError(
             "image_type", f"The image is of type {type(cell).__name__}. Expected base64 text or the bytes of an image file."
@@ -35,9 +43,10 @@ def _from_base64(text: str, max_bytes: int) -> bytes:
         header, comma, text = text.partition(",")
         if not comma or not header.endswith(";base64"):
             raise ImageError("base64_invalid", "The data URI is not base64. Expected data:image/...;base64,<text>.")
+    text = "".join(text.split())
     _check_size(len(text) // 4 * 3 - 2, max_bytes)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageError("base64_invalid", f"The text is not base64 ({error}). Send the image file base64-encoded.") from None
 

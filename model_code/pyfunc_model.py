@@ -15,9 +15,12 @@ from model_code.classifier import Answered, Classifier
 from model_code.errors import ImageError, StrictRequestError
 from model_code.identity import Identity
 from model_code.inference_log import InferenceLog
+from model_code.payload import is_null
 from model_code.schema import PARAMS, SCHEMA_VERSION
 from model_code.settings import ServingSettings
 
+MAX_TEXT = 256
+"""Characters of `image_id` and `site` that are kept: a record must stay small, whatever a client sends."""
 PACKAGE_ARTIFACT = "package"
 """Name of the artifact that holds the model package."""
 
@@ -99,9 +102,10 @@ class EyeDiseaseModel(PythonModel):
 
 
 def _texts(table: pd.DataFrame, column: str) -> list[str | None]:
+    """A text column, cut to MAX_TEXT characters; None where it is null or missing."""
     if column not in table:
         return [None] * len(table)
-    return [None if pd.isna(value) else str(value) for value in table[column]]
+    return [None if is_null(value) else str(value)[:MAX_TEXT] for value in table[column]]
 
 
 def _refuse_bad_rows(answered: list[Answered]) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from model_code.errors import SettingError
 
+PILLOW_MAX_PIXELS = 89_478_485
+"""Above it Pillow takes a photo for a decompression bomb; its guard stays on for whatever else runs in the process."""
+
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
@@ -20,14 +23,18 @@ def read_bool(env: Mapping[str, str], name: str, default: bool) -> bool:
     return text in _TRUE
 
 
-def read_int(env: Mapping[str, str], name: str, default: int, minimum: int = 1) -> int:
-    """The integer setting `name`, at least `minimum`; unset or empty means `default`. Raises SettingError."""
+def read_int(env: Mapping[str, str], name: str, default: int, maximum: int | None = None) -> int:
+    """The integer setting `name`, from 1 to `maximum`; unset or empty means `default`. Raises SettingError."""
     text = env.get(name, "").strip()
     if not text:
         return default
-    if not text.lstrip("-").isdecimal() or int(text) < minimum:
-        raise SettingError(name, env[name], f"a whole number, {minimum} or more")
+    if not text.isdecimal() or int(text) < 1 or (maximum is not None and int(text) > maximum):
+        raise SettingError(name, env[name], f"a whole number, 1 {'or more' if maximum is None else f'to {maximum}'}")
     return int(text)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class ServingSettings:
             inference_log_dir=Path(env.get("INFERENCE_LOG_DIR") or "inference_logs").absolute(),
             inference_log_required=read_bool(env, "INFERENCE_LOG_REQUIRED", False),
             max_image_bytes=read_int(env, "MAX_IMAGE_BYTES", 20 * 2**20),
-            max_image_pixels=read_int(env, "MAX_IMAGE_PIXELS", 50_000_000),
+            max_image_pixels=read_int(env, "MAX_IMAGE_PIXELS", 50_000_000, PILLOW_MAX_PIXELS),
             max_request_rows=read_int(env, "MAX_REQUEST_ROWS", 1_000),
-            inference_threads=read_int(env, "INFERENCE_THREADS", min(8, len(os.sched_getaffinity(0)))),
+            inference_threads=read_int(env, "INFERENCE_THREADS", min(8, _usable_cores())),
             model_source=env.get("MODEL_SOURCE") or "direct",
         )

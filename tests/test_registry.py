@@ -11,7 +11,6 @@ import pytest
 from lifecycle.registration import RegistrationError, register_package
 from tests.servers import PROJECT, python, serve_model
 
-
 MODEL = "a-model-of-this-module"
 
 

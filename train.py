@@ -1,8 +1,10 @@
 """Command line of `training/`: make a model package from a trained network."""
 
 import argparse
+import sys
 from pathlib import Path
 
+from model_code.errors import ImageError
 from model_code.package import ModelFacts
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
@@ -22,8 +24,11 @@ def main() -> None:
     package.add_argument("--output", type=Path, default=Path(__file__).parent / "models")
     package.add_argument("--description", default="", help="how the network was trained, for the model's metadata")
     asked = parser.parse_args()
-    facts = ModelFacts(MODEL_NAME, tuple(asked.classes.split(",")), Recipe(asked.image_size))
-    facts = finish(asked.model, asked.photos, asked.manifest, asked.canary, asked.output, facts, asked.description)
+    try:
+        facts = ModelFacts(MODEL_NAME, tuple(asked.classes.split(",")), Recipe(asked.image_size))
+        facts = finish(asked.model, asked.photos, asked.manifest, asked.canary, asked.output, facts, asked.description)
+    except (ValueError, ImageError) as error:
+        sys.exit(f"train.py package: {error}")
     figures = facts.provenance["validation"]
     print(f"{asked.output}: validation accuracy {figures['accuracy']:.3f} on {figures['photos']} photos")
 

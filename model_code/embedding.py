@@ -20,7 +20,7 @@ def ood_score(embedding: np.ndarray, statistics: Statistics) -> float | None:
 
 def residual_norm(embeddings: np.ndarray, statistics: Statistics) -> np.ndarray:
     """(N, D) embeddings -> (N,) norms of what the principal components do not explain."""
-    centred = embeddings.astype(np.float64) - statistics.embedding_mean
+    centred = embeddings - statistics.embedding_mean
     return np.linalg.norm(centred - (centred @ statistics.components) @ statistics.components.T, axis=1)
 
 
@@ -28,4 +28,4 @@ def logged_components(embedding: np.ndarray, statistics: Statistics) -> list[flo
     """The first LOGGED_COMPONENTS coordinates of an embedding, (D,), in the principal subspace; None if none was fitted."""
     if statistics.components is None:
         return None
-    return ((embedding.astype(np.float64) - statistics.embedding_mean) @ statistics.components[:, :LOGGED_COMPONENTS]).tolist()
+    return ((embedding - statistics.embedding_mean) @ statistics.components[:, :LOGGED_COMPONENTS]).tolist()

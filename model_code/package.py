@@ -81,7 +81,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Statistics:
-    """`statistics.npz`: float32 arrays fitted on embeddings of dimension D; None where the model brings none."""
+    """`statistics.npz`: arrays fitted on embeddings of dimension D, stored as float32; None where the model brings none."""
 
     class_weights: np.ndarray | None = None
     """(D, C): last dense layer, for the heatmap."""
@@ -96,7 +96,7 @@ class Statistics:
     def load(cls, folder: Path) -> "Statistics":
         """Read `statistics.npz`."""
         with np.load(folder / STATISTICS_FILE, allow_pickle=False) as stored:
-            return cls(**{name: stored[name] for name in stored.files})
+            return cls(**{name: stored[name].astype(np.float64) for name in stored.files})
 
     def save(self, folder: Path) -> None:
         """Write `statistics.npz` into `folder`."""

@@ -1,6 +1,6 @@
 """Runs the network. Two runtimes behind one interface: LiteRT, and Keras for models that LiteRT cannot convert."""
 
-import queue
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,32 +20,41 @@ class Runtime(Protocol):
 
 
 class LiteRTRuntime:
-    """A pool of one-thread LiteRT interpreters, made as they are needed, `threads` at most.
+    """A pool of LiteRT interpreters, since threads cannot share one.
 
-    One interpreter cannot be shared between threads, and one thread each gives the highest throughput.
+    A photo that has this process to itself is worked on by `threads` threads, for the lowest latency; photos at the same
+    time by one thread each, for the highest throughput. Interpreters are made when they are first needed.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
-        self._idle: queue.LifoQueue[Infer | None] = queue.LifoQueue()
-        for _ in range(threads - 1):
-            self._idle.put(None)
-        self._idle.put(self._new_interpreter())
+        self._slots = threading.BoundedSemaphore(threads)
+        self._lock = threading.Lock()
+        self._working = 0
+        self._for_one_alone = self._new_interpreter(threads)
+        self._idle: list[Infer] = []
 
     @contextmanager
     def session(self) -> Iterator[Infer]:
         """As Runtime.session."""
-        infer = self._idle.get()
-        try:
-            infer = infer or self._new_interpreter()
-            yield infer
-        finally:
-            self._idle.put(infer)
+        with self._slots:
+            with self._lock:
+                alone = self._working == 0
+                self._working += 1
+                infer = self._for_one_alone if alone else self._idle.pop() if self._idle else None
+            try:
+                infer = infer or self._new_interpreter(threads=1)
+                yield infer
+            finally:
+                with self._lock:
+                    self._working -= 1
+                    if infer and not alone:
+                        self._idle.append(infer)
 
-    def _new_interpreter(self) -> Infer:
+    def _new_interpreter(self, threads: int) -> Infer:
         from ai_edge_litert.interpreter import Interpreter
 
-        runner = Interpreter(str(self._path), num_threads=1).get_signature_runner()
+        runner = Interpreter(str(self._path), num_threads=threads).get_signature_runner()
         return lambda image: {name: array[0] for name, array in runner(image=image).items()}
 
 
@@ -61,15 +70,10 @@ class KerasRuntime:
         signature = [tf.TensorSpec((1, input_size, input_size, 3), tf.float32)]
         function = tf.function(lambda image: network(image, training=False), input_signature=signature)
         self._infer: Infer = lambda image: {name: array[0].numpy() for name, array in function(image).items()}
-        self._idle: queue.LifoQueue[None] = queue.LifoQueue()
-        for _ in range(threads):
-            self._idle.put(None)
+        self._slots = threading.BoundedSemaphore(threads)
 
     @contextmanager
     def session(self) -> Iterator[Infer]:
         """As Runtime.session."""
-        self._idle.get()
-        try:
+        with self._slots:
             yield self._infer
-        finally:
-            self._idle.put(None)

@@ -88,7 +88,7 @@ def test_statistics_are_read_as_they_were_written(tmp_path: Path) -> None:
     )
     statistics.save(tmp_path)
     loaded = vars(Statistics.load(tmp_path))
-    assert {array.dtype for array in loaded.values()} == {np.dtype(np.float32)}
+    assert {array.dtype for array in loaded.values()} == {np.dtype(np.float64)}
     for name, array in vars(statistics).items():
         assert loaded[name] == pytest.approx(array, rel=1e-6)
 

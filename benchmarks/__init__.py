@@ -1,0 +1,1 @@
+"""Measurements of this project against named peers, as ratios within one run."""

@@ -1,0 +1,1 @@
+"""What the served model is measured against; each module runs in a process of its own."""

@@ -14,8 +14,9 @@ _NOTES = """
 - ours: the bundled model in `mlflow models serve`, one process, default settings, records written to disk.
 - (a) a pyfunc of the same signature that answers a constant table, served alike and sent the same bytes.
 - (b) in process, photo after photo: Pillow (`draft`, resize) and LiteRT, with as many threads as ours has for a photo that
-  has the server to itself (INFERENCE_THREADS). (b2) the same by our functions, which also find the retinal disc, decode at twice the size for it, and mask. (b3) our model's `predict` as a whole: base64, checks, statistics,
-  embedding, record. The floor is (a) + (b).
+  has the server to itself (INFERENCE_THREADS). (b2) the same by our functions, which also find the retinal disc, decode at
+  twice the size for it, and mask. (b3) our model's `predict` as a whole: base64, checks, statistics, embedding, record. The
+  floor is (a) + (b).
 - (c) the same network as MLflow's Keras flavour in `mlflow models serve`; a request is the prepared tensor as JSON, the same
   whatever the photo's size. Decoding and preparing is the client's work there and is not counted.
 - (d) FastAPI on uvicorn, one process: base64 JSON, Pillow, `model.predict`.

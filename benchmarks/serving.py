@@ -42,14 +42,14 @@ class Plan:
 
 
 FULL = Plan(
-    rounds=5,
+    rounds=10,
     starts=5,
     counts={
-        OURS: {1: 60, 4: 120, 16: 160},
-        NOOP: {1: 60, 4: 120, 16: 160},
-        KERAS: {1: 5, 4: 8, 16: 32},
-        FASTAPI: {1: 15, 4: 24, 16: 32},
-        **{name: {1: 60} for name in LOOPS},
+        OURS: {1: 30, 4: 60, 16: 80},
+        NOOP: {1: 30, 4: 60, 16: 80},
+        KERAS: {1: 3, 4: 4, 16: 16},
+        FASTAPI: {1: 8, 4: 12, 16: 16},
+        **{name: {1: 30} for name in LOOPS},
     },
 )
 QUICK = Plan(

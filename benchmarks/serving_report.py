@@ -21,7 +21,9 @@ _NOTES = """
   whatever the photo's size. Decoding and preparing is the client's work there and is not counted.
 - (d) FastAPI on uvicorn, one process: base64 JSON, Pillow, `model.predict`.
 - The peers take turns within each round, in an order that shifts; p50, p99 and photos/s are over all rounds together, n is
-  the number of answers. p99 of a small n is close to its maximum. The clients run on the same cores as the servers.
+  the number of answers. The slow peers get few requests, at 4 and 16 clients as few as one of each client a round; p99 of a
+  small n is close to its maximum. "By round" is the lowest and highest ratio of any round (start: of any pair). The clients
+  run on the same cores as the servers.
 - Before measuring, ours and (c) must give the canary photo the same probabilities.
 """
 

@@ -88,10 +88,10 @@ def _shrink(image: Image.Image, working_side: int) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:  # a broken EXIF block says nothing of the pixels: keep the photo as stored
         _logger.debug("EXIF orientation ignored: %s", type(error).__name__)
-        return image
+    return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -90,7 +90,7 @@ def find_disc(photo: Image.Image) -> tuple[int, int, int, int]:
     brightness = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     counts = np.cumsum(brightness.histogram())
     percentile_99 = int(np.searchsorted(counts, 0.99 * counts[-1]))
-    lit = np.asarray(brightness) > max(14.0, 0.08 * percentile_99)
+    lit = np.asarray(brightness) > max(14, int(0.08 * percentile_99))
     rows = np.flatnonzero(lit.sum(axis=1, dtype=np.uint32) > 0.04 * photo.width)
     columns = np.flatnonzero(lit.sum(axis=0, dtype=np.uint32) > 0.04 * photo.height)
     if rows.size == 0 or columns.size == 0:

@@ -64,6 +64,7 @@ need_free_port SERVE_PORT "$SERVE_PORT"
 
 mkdir -p "$STATE"
 unset MLFLOW_RUN_ID MLFLOW_EXPERIMENT_ID
+export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}" # nothing is sent anywhere you have not named
 export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT"
 export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"
 export MODEL_CACHE_DIR="${MODEL_CACHE_DIR:-$STATE/model_cache}"

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ from PIL import Image
 
 from model_code.errors import SettingError
 from model_code.settings import PILLOW_MAX_PIXELS, ServingSettings, read_bool, read_int
+from tests.photos import PROJECT
 
 NUMBERS = ("MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "MAX_REQUEST_ROWS", "INFERENCE_THREADS")
 
@@ -102,3 +105,11 @@ def test_the_limit_of_pixels_stays_within_that_of_pillow() -> None:
 
 def test_no_more_photos_are_worked_on_at_a_time_than_there_are_processors() -> None:
     assert ServingSettings.from_env({}).inference_threads <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("first", ["lifecycle.settings", "lifecycle.resolve", "model_code.schema"])
+def test_usage_reports_of_mlflow_are_off_before_it_is_imported(first: str) -> None:
+    code = f"import {first}; from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}  # a CI's or pytest's would turn them off
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

@@ -1,6 +1,5 @@
 """Writes a model package from a Keras file."""
 
-import hashlib
 import logging
 import shutil
 from dataclasses import replace
@@ -14,17 +13,16 @@ from model_code.classifier import Classifier
 from model_code.decode import decode
 from model_code.identity import UNREGISTERED_VERSION
 from model_code.keras_model import Anatomy, check_shape, dissect, load_keras
-from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics
+from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics, file_sha256
 from model_code.settings import ServingSettings
 
 _logger = logging.getLogger(__name__)
 
-RUNTIME_CHOICES = ("auto", "litert", "keras")
-"""auto: LiteRT, or Keras where the model cannot be converted."""
-
 
 def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "auto") -> tuple[ModelFacts, np.ndarray | None]:
     """Put a Keras file and its LiteRT form into a package folder.
+
+    runtime: `litert`, `keras`, or `auto`: LiteRT, and Keras where the model cannot be converted.
 
     Returns the facts with `output_kind` and `runtime` as found, and the class weights (D, C) for the heatmap (None where
     the last dense layer does not read the mean of a feature map).
@@ -59,11 +57,6 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
         raise ValueError(f"The packaged model cannot answer its canary photo: {answer['error']}")
     write_expected_answer(package, answer)
     return facts
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:

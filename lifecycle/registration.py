@@ -1,7 +1,5 @@
 """Registers a model package: log it, check that it serves, then make it a version."""
 
-import hashlib
-import logging
 import os
 import subprocess
 import sys
@@ -15,9 +13,8 @@ from mlflow import MlflowClient
 
 from lifecycle.mlflow_model import log_package
 from lifecycle.settings import experiment_name
-from model_code.package import LITERT_FILE, ModelFacts
+from model_code.package import LITERT_FILE, ModelFacts, file_sha256
 
-_logger = logging.getLogger(__name__)
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -72,7 +69,7 @@ def _require_checked_litert(package: Path, facts: ModelFacts) -> None:
     if facts.runtime != "litert":
         return
     checked = facts.provenance.get("keras_agreement", {}).get("litert_sha256")
-    given = hashlib.sha256((package / LITERT_FILE).read_bytes()).hexdigest()
+    given = file_sha256(package / LITERT_FILE)
     if given != checked:
         raise RegistrationError(
             f"{package / LITERT_FILE} is not the file that was compared with its Keras source "

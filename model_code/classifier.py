@@ -15,7 +15,7 @@ from model_code.decode import decode
 from model_code.embedding import logged_components, ood_score
 from model_code.errors import ImageError
 from model_code.heatmap import class_activation, overlay_png
-from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics, keras_file
+from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics, file_sha256, keras_file
 from model_code.payload import image_bytes
 from model_code.preprocessing import field_of_view, prepare, scale
 from model_code.quality import image_statistics, ungradable_reasons
@@ -43,7 +43,7 @@ class Classifier:
         self._version = model_version
         self._settings = settings
         self._runtime = self._load_runtime(folder)
-        self._canary_sha256 = hashlib.sha256((folder / CANARY_PHOTO).read_bytes()).hexdigest()
+        self._canary_sha256 = file_sha256(folder / CANARY_PHOTO)
         size = self.facts.recipe.input_size
         self._mask = field_of_view(size) if self.facts.recipe.crop == "fundus" else np.ones((size, size), np.uint8)
 

@@ -8,6 +8,7 @@ canary.jpg          a photo whose answer is known
 canary.json         that answer
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -102,6 +103,11 @@ class Statistics:
         """Write `statistics.npz` into `folder`."""
         arrays = {name: np.asarray(a, np.float32) for name, a in vars(self).items() if a is not None}
         np.savez_compressed(folder / STATISTICS_FILE, **arrays)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def keras_file(folder: Path) -> Path:

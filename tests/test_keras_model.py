@@ -14,10 +14,10 @@ from keras.applications.imagenet_utils import preprocess_input
 from PIL import Image
 
 from conversion.litert import DisagreementError, largest_difference, require_agreement, to_litert
-from conversion.package_builder import add_network, file_sha256, seal
+from conversion.package_builder import add_network, seal
 from model_code.classifier import Classifier
 from model_code.keras_model import check_shape, dissect, load_keras, with_heads
-from model_code.package import CANARY_ANSWER, LITERT_FILE, ModelFacts, Statistics, keras_file
+from model_code.package import CANARY_ANSWER, LITERT_FILE, ModelFacts, Statistics, file_sha256, keras_file
 from model_code.preprocessing import Recipe, prepare, scale
 from model_code.runtime import KerasRuntime, LiteRTRuntime
 from model_code.settings import ServingSettings

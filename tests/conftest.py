@@ -1,8 +1,11 @@
 """Fixtures: one tracking server, one registered model and one served model for the whole session."""
 
+import logging
 import os
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pandas as pd
 import pytest
@@ -51,3 +54,31 @@ def real_photos() -> pd.DataFrame:
         pytest.skip(f"needs the real fundus photos: no {manifest.name} in EYE_DATA_DIR")
     rows = pd.read_csv(manifest).query("split == 'val'").reset_index(drop=True)
     return rows.assign(file=[PHOTOS / "fundus" / path for path in rows["path"]])
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """URL of an S3 server in this process."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://` URL of a new bucket, with this process's environment as its client."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid4().hex[:12]}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{name}", method="PUT")).close()
+    return f"s3://{name}"

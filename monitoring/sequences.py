@@ -1,0 +1,46 @@
+"""Which records of each process are held: a record enters once, and what is missing is known."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+_NOTHING = np.empty((0, 2), np.int64)
+
+
+class Sequences:
+    """For every process the ranges of `sequence` that are held, which a process counts up from 0.
+
+    Ranges and not the last number alone: after a jump of its clock a process goes on in an older file.
+    """
+
+    def __init__(self, ranges: Mapping[str, list[list[int]]] | None = None) -> None:
+        self._held = {process: np.array(held, np.int64).reshape(-1, 2) for process, held in (ranges or {}).items()}
+
+    def admit(self, process_id: str, sequence: np.ndarray) -> np.ndarray:
+        """Take in records with these numbers, int (n,); returns bool (n,): True for those not held before."""
+        held = self._held.get(process_id, _NOTHING)
+        at = np.searchsorted(held[:, 0], sequence, side="right") - 1
+        known = (at >= 0) & (sequence <= held[at, 1]) if len(held) else np.zeros(len(sequence), bool)
+        first = np.zeros(len(sequence), bool)
+        first[np.unique(sequence, return_index=True)[1]] = True
+        new = first & ~known
+        if new.any():
+            numbers = np.sort(sequence[new])
+            self._held[process_id] = _join(np.concatenate([held, np.stack([numbers, numbers], axis=1)]))
+        return new
+
+    def missing(self) -> int:
+        """Records that processes have numbered and that are not held: lost, or not here yet."""
+        return sum(int(held[-1, 1] + 1 - (held[:, 1] - held[:, 0] + 1).sum()) for held in self._held.values())
+
+    def as_json(self) -> dict[str, list[list[int]]]:
+        """What the constructor takes."""
+        return {process: held.tolist() for process, held in self._held.items()}
+
+
+def _join(ranges: np.ndarray) -> np.ndarray:
+    """Disjoint ranges, int (n, 2), first and last number -> the same numbers in as few ranges as possible, sorted."""
+    ranges = ranges[ranges[:, 0].argsort()]
+    starts = np.concatenate([[True], ranges[1:, 0] != ranges[:-1, 1] + 1])
+    ends = np.concatenate([starts[1:], [True]])
+    return np.stack([ranges[starts, 0], ranges[ends, 1]], axis=1)

@@ -1,0 +1,101 @@
+"""A folder of files, on this machine or at a URL that pyarrow knows (`s3://bucket/logs`, `gs://...`)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+_TEMPORARY = ".partial"
+
+
+class StorageError(ValueError):
+    """A location that cannot be used."""
+
+
+class Storage:
+    """Reads, writes and removes files below one location; every path is relative to it, with `/` between its parts.
+
+    location: a local path or a URL. Credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL).
+    Raises StorageError for a URL of an unknown kind.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        if "://" in location:
+            try:
+                self.filesystem, self.root = pafs.FileSystem.from_uri(location.rstrip("/"))
+            except (pa.ArrowInvalid, ImportError) as error:
+                raise StorageError(
+                    f"INFERENCE_LOG_DIR={location!r} cannot be opened ({error}). Expected a local path or a URL such as s3://bucket/logs."
+                ) from error
+        else:
+            self.filesystem, self.root = pafs.LocalFileSystem(), str(Path(location).absolute())
+        self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def folders(self, path: str = "") -> list[str]:
+        """Names of the folders directly below `path`, sorted; empty if there is no such folder."""
+        return sorted(info.base_name for info in self._list(path, recursive=False) if info.type == pafs.FileType.Directory)
+
+    def files(self, path: str, recursive: bool = False) -> dict[str, int]:
+        """Path relative to `path` -> bytes, of the files below it, sorted; empty if there is no such folder."""
+        prefix = len(self.full(path)) + 1
+        found = (info for info in self._list(path, recursive) if info.is_file and not info.path.endswith(_TEMPORARY))
+        return {info.path[prefix:]: info.size for info in sorted(found, key=lambda info: info.path)}
+
+    def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file from `start` on, at most `length`. Raises FileNotFoundError."""
+        with self.filesystem.open_input_file(self.full(path)) as file:
+            file.seek(start)
+            return file.read(length) if length is not None else file.read()
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replace a file: whatever happens, it then holds the old bytes or the new ones, and the new ones last."""
+        if not self._local:  # an object appears when it is complete
+            with self.create(path) as file:
+                file.write(data)
+            return
+        with self.create(path + _TEMPORARY) as file:
+            file.write(data)
+        target = Path(self.full(path))
+        Path(self.full(path + _TEMPORARY)).replace(target)
+        _sync_folder(target.parent)
+
+    @contextmanager
+    def create(self, path: str) -> Iterator[Any]:
+        """A new file to write bytes to, on disk for good when the block ends; one cut short may stay behind."""
+        if not self._local:
+            with self.filesystem.open_output_stream(self.full(path)) as stream:
+                yield stream
+            return
+        target = Path(self.full(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Records are about patients: not for everyone on the machine, as the log itself.
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Remove a file. Raises FileNotFoundError."""
+        self.filesystem.delete_file(self.full(path))
+
+    def full(self, path: str) -> str:
+        """The path as `filesystem` wants it."""
+        return f"{self.root}/{path}".rstrip("/")
+
+    def _list(self, path: str, recursive: bool) -> list[pafs.FileInfo]:
+        return self.filesystem.get_file_info(pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names in a folder last, not only the files' contents."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

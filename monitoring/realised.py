@@ -1,0 +1,101 @@
+"""How good the answers were, as far as labels have come: accuracy, recall per class, calibration."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import binomtest
+
+from monitoring.feedback import Labels, time_of
+from monitoring.store import RecordStore
+
+_COLUMNS = ["prediction_id", "predicted_class", "confidence"]
+_BINS = 15
+_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
+"""A prediction's id is made before its record's timestamp: at most the time a request takes."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its 95 % interval (Wilson, JASA 22, 1927), all 0..1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, hits: int, n: int) -> "Share":
+        """`hits` of `n`, which is at least 1."""
+        interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+        return cls(hits / n, float(interval.low), float(interval.high), n)
+
+
+@dataclass(frozen=True)
+class Realised:
+    """A version's performance on the predictions that have a label."""
+
+    labelled: int
+    """Answered predictions with a label."""
+    accuracy: Share | None
+    """None without labels, as the fields below."""
+    recall: dict[str, Share]
+    """Class -> share of its labelled photos that were answered so; classes without labelled photos are left out."""
+    calibration_error: float | None
+    """Expected calibration error, 15 bins of equal width (Guo et al., ICML 2017)."""
+    unanswered: int
+    """Labels of photos that had an error instead of an answer."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Labels joined to the records of every version."""
+
+    versions: dict[str, Realised]
+    waiting: int
+    """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
+
+
+def join(labels: Labels, stores: list[RecordStore], start: datetime | None = None, end: datetime | None = None) -> Joined:
+    """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`."""
+    times = {one: time_of(one) for one in labels.current}
+    ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
+    found = {store.version: _joined(labels, ids, times, store) for store in stores if ids}
+    held = sum(table.num_rows for table in found.values())
+    return Joined({version: _realised(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
+
+
+def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: RecordStore) -> pa.Table:
+    wanted = pa.array(ids, pa.string())
+    first = min(times[one] for one in ids) - _BETWEEN_ID_AND_RECORD
+    last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
+    batches = store.read_batches(_COLUMNS, start=first, end=last) if store.state().classes else ()
+    rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
+    schema = pa.schema({"prediction_id": pa.string(), "predicted_class": pa.string(), "confidence": pa.float64()})
+    table = pa.Table.from_batches([batch for batch in rows if batch.num_rows], schema=schema)
+    truth = [labels.current[one].label for one in table["prediction_id"].to_pylist()]
+    return table.append_column("label", pa.array(truth, pa.string()))
+
+
+def _realised(joined: pa.Table) -> Realised:
+    answered = joined.filter(pc.is_valid(joined["predicted_class"]))
+    if not answered.num_rows:
+        return Realised(0, None, {}, None, joined.num_rows)
+    right = pc.equal(answered["predicted_class"], answered["label"]).to_numpy()
+    truth = answered["label"].to_numpy()
+    return Realised(
+        labelled=answered.num_rows,
+        accuracy=Share.of(int(right.sum()), len(right)),
+        recall={name: Share.of(int(right[truth == name].sum()), int((truth == name).sum())) for name in sorted(set(truth))},
+        calibration_error=calibration_error(answered["confidence"].to_numpy(), right),
+        unanswered=joined.num_rows - answered.num_rows,
+    )
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error of confidences, float (n,) in 0..1, and whether each answer was right, bool (n,)."""
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    gaps = np.bincount(bins, right - confidence, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))

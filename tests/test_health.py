@@ -1,0 +1,148 @@
+"""A server is up if it gives its canary photo the answer that was registered with it, and down with a reason otherwise."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import mlflow
+import pytest
+
+from monitoring.health import Canary, Health, probe
+from tests.servers import NAME, PROJECT, Served, free_port, read_records
+
+PACKAGE = PROJECT / "models"
+
+
+@pytest.fixture(scope="module")
+def canary() -> Canary:
+    return Canary.of_package(PACKAGE)
+
+
+@contextmanager
+def _server(ping: int, answer: Callable[[], tuple[int, bytes]]) -> Iterator[str]:
+    """A server that answers /ping with a status, and /invocations as told."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _send(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self._send(ping, b"")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(*answer())
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def _predictions(canary: Canary, **changes: Any) -> bytes:
+    return json.dumps({"predictions": [canary.expected | {"model_version": "7", "error_code": None} | changes]}).encode()
+
+
+def test_the_served_model_is_up_and_its_canary_is_marked(served: Served, canary: Canary) -> None:
+    found = probe(served.url, canary)
+    assert (found.up, found.reason, found.model_version) == (True, None, "1")
+    assert found.response_time_ms > 0
+    (record,) = [one for one in read_records(served.records) if one["image_id"] == "canary"]
+    assert record["canary"] is True
+
+
+def test_the_canary_of_a_registered_version(
+    registry: dict[str, str], canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(registry["MLFLOW_TRACKING_URI"])
+    assert Canary.of_version(NAME, "1", tmp_path) == canary
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    assert Canary.of_version(NAME, "1", tmp_path) == canary
+    mlflow.set_tracking_uri(None)
+
+
+def test_the_expected_answer_is_up(canary: Canary) -> None:
+    with _server(200, lambda: (200, _predictions(canary))) as url:
+        found = probe(url, canary)
+    assert found == Health(True, None, found.response_time_ms, "7")
+
+
+@pytest.mark.parametrize(
+    ("ping", "answer", "reason"),
+    [
+        (503, (200, {}), "/ping: HTTP status 503."),
+        (200, (500, {}), "The canary photo was not answered: HTTP status 500."),
+        (200, (200, {"predicted_class": "normal"}), "predicted_class is 'normal', expected"),
+        (200, (200, {"confidence": 0.5}), "The answer to the canary photo is wrong: confidence is 0.5, expected 0.9"),
+        (200, (200, {"confidence": None}), "confidence is None"),
+        (200, (200, {"error_code": "internal_error"}), "answered with the error internal_error"),
+    ],
+)
+def test_a_server_that_answers_ping_but_not_rightly_is_down(
+    canary: Canary, ping: int, answer: tuple[int, dict], reason: str
+) -> None:
+    with _server(ping, lambda: (answer[0], _predictions(canary, **answer[1]))) as url:
+        found = probe(url, canary)
+    assert not found.up
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b"[]", b"null", b'{"predictions": []}', b'{"predictions": [1]}', b"\xff"]
+)
+def test_something_else_behind_the_url_is_down(canary: Canary, body: bytes) -> None:
+    with _server(200, lambda: (200, body)) as url:
+        found = probe(url, canary)
+    assert not found.up
+    assert "not an answer of this model" in found.reason
+    assert found.response_time_ms is not None
+
+
+def test_a_server_that_hangs_is_down(canary: Canary) -> None:
+    def late() -> tuple[int, bytes]:
+        time.sleep(0.6)
+        return 200, b""
+
+    with _server(200, late) as url:
+        found = probe(url, canary, timeout_seconds=0.2)
+    assert (found.up, found.reason) == (False, "The canary photo was not answered: no answer in time.")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = probe(f"http://127.0.0.1:{silent.getsockname()[1]}", canary, timeout_seconds=0.2)
+    assert found == Health(False, "/ping: no answer in time.", None, None)
+
+
+def test_no_server_is_down(canary: Canary) -> None:
+    found = probe(f"http://127.0.0.1:{free_port()}", canary)
+    assert not found.up
+    assert "/ping: no connection" in found.reason
+    assert found.response_time_ms is None
+
+
+def test_a_connection_that_breaks_is_down(canary: Canary) -> None:
+    def nonsense(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(1000)
+        connection.sendall(b"SSH-2.0-nothing\r\n")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=nonsense, args=(listener,))
+        thread.start()
+        found = probe(f"http://127.0.0.1:{listener.getsockname()[1]}", canary, timeout_seconds=5)
+        thread.join()
+    assert not found.up
+    assert "/ping:" in found.reason

@@ -1,0 +1,1 @@
+"""Mergeable summaries of records and the statistics that compare them. Imports neither TensorFlow nor mlflow."""

@@ -1,0 +1,48 @@
+"""Columns of a record table as numpy arrays, whatever a reader made of them: nulls, missing columns, integers for floats."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Records = pa.Table | pa.RecordBatch
+
+
+def column(records: Records, name: str, kind: pa.DataType) -> pa.Array:
+    """A column as an array of `kind`; null where it is missing. Raises ValueError if it holds something else."""
+    if name not in records.schema.names:
+        return pa.nulls(len(records), kind)
+    found = records.column(name)
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    try:
+        return found if found.type == kind else found.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(f"Column {name!r} holds {found.type}, expected {kind}: {error}") from error
+
+
+def numbers(records: Records, name: str) -> np.ndarray:
+    """A numeric column, float64 (N,); NaN where it is null."""
+    return column(records, name, pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def counts(values: pa.Array) -> dict[str, int]:
+    """Value -> how often, nulls left out, sorted by value."""
+    found = values.drop_null().value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(found, key=lambda one: one["values"])}
+
+
+def time_range(records: Records) -> tuple[datetime | None, datetime | None]:
+    """First and last `timestamp`, in UTC; ISO 8601 text or Arrow timestamps. (None, None) if there is none."""
+    if "timestamp" not in records.schema.names or len(records) == 0:
+        return None, None
+    found = pc.min_max(records.column("timestamp"))
+    return _utc(found["min"].as_py()), _utc(found["max"].as_py())
+
+
+def _utc(value: str | datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -41,7 +41,7 @@ class Canary:
             for file in ("canary.jpg", "canary.json"):
                 mlflow.artifacts.download_artifacts(f"models:/{name}/{version}/{_ARTIFACT}/{file}", dst_path=str(incoming))
             incoming.rename(kept)
-        return cls.of_package(kept)
+        return cls.of_package(kept / _ARTIFACT)
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,13 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Realised:
+class RealisedPerformance:
     """A version's performance on the predictions that have a label."""
 
     labelled: int
     """Answered predictions with a label."""
+    correct: int
+    """Those answered with their label."""
     accuracy: Share | None
     """None without labels, as the fields below."""
     recall: dict[str, Share]
@@ -53,7 +55,7 @@ class Realised:
 class Joined:
     """Labels joined to the records of every version."""
 
-    versions: dict[str, Realised]
+    versions: dict[str, RealisedPerformance]
     waiting: int
     """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
 
@@ -79,14 +81,15 @@ def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: R
     return table.append_column("label", pa.array(truth, pa.string()))
 
 
-def _realised(joined: pa.Table) -> Realised:
+def _realised(joined: pa.Table) -> RealisedPerformance:
     answered = joined.filter(pc.is_valid(joined["predicted_class"]))
     if not answered.num_rows:
-        return Realised(0, None, {}, None, joined.num_rows)
+        return RealisedPerformance(0, 0, None, {}, None, joined.num_rows)
     right = pc.equal(answered["predicted_class"], answered["label"]).to_numpy()
     truth = answered["label"].to_numpy()
-    return Realised(
+    return RealisedPerformance(
         labelled=answered.num_rows,
+        correct=int(right.sum()),
         accuracy=Share.of(int(right.sum()), len(right)),
         recall={name: Share.of(int(right[truth == name].sum()), int((truth == name).sum())) for name in sorted(set(truth))},
         calibration_error=calibration_error(answered["confidence"].to_numpy(), right),

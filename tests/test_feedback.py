@@ -52,7 +52,7 @@ def test_labels_are_joined_to_the_version_that_answered(
         book.add(_id(one), label, "specialist-1", LATER)
     joined = join(book.read(), stores)
     first = joined.versions["1"]
-    assert (first.labelled, first.unanswered, joined.waiting) == (4, 1, 0)
+    assert (first.labelled, first.correct, first.unanswered, joined.waiting) == (4, 3, 1, 0)
     assert (first.accuracy.value, first.accuracy.n) == (0.75, 4)
     assert {name: (share.value, share.n) for name, share in first.recall.items()} == {
         "cataract": (1.0, 3),

@@ -1,0 +1,48 @@
+"""The metrics' names and the points written under them."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+PREDICTION_COLUMNS = ("timestamp", "confidence", "inference_time_ms")
+"""What `prediction_points` reads beside `prob_<class>`."""
+_NAMES = {"confidence": "prediction_confidence", "inference_time_ms": "prediction_inference_time_ms"}
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    timestamp_ms: int
+    """Of the data, milliseconds since 1970 UTC."""
+    step: int
+
+
+def metric_name(text: str) -> str:
+    """`text` as MLflow allows it in a metric's name."""
+    return re.sub(r"[^\w.\- :/]", "_", text)[:250]
+
+
+def prediction_points(records: pa.RecordBatch, classes: tuple[str, ...], first_step: int) -> Iterator[Point]:
+    """The points of each record, which is a step of its own; a photo with an error has only `prediction_count`.
+
+    records: PREDICTION_COLUMNS and `prob_<class>`. first_step: how many of the version's records came before.
+    """
+    times = pc.divide(records["timestamp"].cast(pa.int64()), 1000).to_pylist()
+    columns = _NAMES | {f"prob_{name}": metric_name(f"prob_{name}") for name in classes}
+    values = {name: records[column].to_pylist() for column, name in columns.items()}
+    for row, time in enumerate(times):
+        step = first_step + row
+        yield Point("prediction_count", step + 1, time, step)
+        yield from (Point(name, column[row], time, step) for name, column in values.items() if column[row] is not None)
+
+
+def window_points(values: dict[str, float | None], timestamp_ms: int, step: int) -> list[Point]:
+    """Points of a window's figures, name -> value; those that are null or not finite are left out."""
+    finite = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+    return [Point(metric_name(name), value, timestamp_ms, step) for name, value in finite.items()]

@@ -1,31 +1,18 @@
 """Whether the answers are still as often right as they were."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from monitoring.checks import Check
 from monitoring.limits import DriftLimits
+from monitoring.realised import RealisedPerformance
 from profiles.estimate import estimate_performance
 from profiles.profile import Profile
 from profiles.reference import Reference
 from profiles.statistics import mean_p_value
 
 
-@dataclass(frozen=True)
-class Realised:
-    """What labels say of a window's answers."""
-
-    labelled: int
-    correct: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.correct <= self.labelled:
-            raise ValueError(f"correct={self.correct} of labelled={self.labelled}: expected 0 <= correct <= labelled.")
-
-
 def performance_checks(
-    profile: Profile, reference: Reference | None, limits: DriftLimits, realised: Realised | None
+    profile: Profile, reference: Reference | None, limits: DriftLimits, realised: RealisedPerformance | None
 ) -> list[Check]:
     """Estimated accuracy, and realised if labels have come, against what the confidence promised on the reference."""
     usual = reference and estimate_performance(reference.profile)

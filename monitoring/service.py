@@ -1,28 +1,18 @@
 """Whether the service itself is well: errors, latency, its health probe, lost records."""
 
-from dataclasses import dataclass
-
 from scipy.stats import binom
 
 from monitoring.checks import Check
+from monitoring.health import Health
 from monitoring.limits import DriftLimits
 from profiles.profile import Profile
 
 
-@dataclass(frozen=True)
-class ServiceFacts:
-    """What a window's records cannot tell."""
+def service_checks(profile: Profile, limits: DriftLimits, health: Health | None, missing_records: int) -> list[Check]:
+    """Error share, 99th percentile of the latency, lost records, probe; those there is something to say of.
 
-    healthy: bool | None = None
-    """Result of the health probe; None: not probed"""
-    problem: str = ""
-    """What was wrong with the probe"""
-    missing_records: int = 0
-    """Gaps in the sequence numbers of the processes"""
-
-
-def service_checks(profile: Profile, limits: DriftLimits, facts: ServiceFacts) -> list[Check]:
-    """Error share, 99th percentile of the latency, lost records, probe; those there is something to say of."""
+    health: of the probe; None: not probed. missing_records: gaps in the sequence numbers of the window's processes.
+    """
     whole = profile.whole
     n = whole.answered + whole.failed
     checks = []
@@ -34,12 +24,12 @@ def service_checks(profile: Profile, limits: DriftLimits, facts: ServiceFacts) -
         checks.append(_check("error_code", "share", share, limits.max_error_share, n, "drift", codes, p_value))
     if (p99 := whole.latency_quantile(0.99)) is not None:
         checks.append(_check("inference_time_ms", "p99_latency", p99, limits.max_p99_ms, whole.answered, "warning"))
-    if lost := max(profile.lost, facts.missing_records):  # a gap includes what its process has reported as lost
+    if lost := max(profile.lost, missing_records):  # a gap includes what its process has reported as lost
         total = n + lost
         problem = f"{lost} records lost: the log could not be written, or files are missing"
         checks.append(_check("sequence", "lost_share", lost / total, limits.max_lost_share, total, "warning", problem))
-    if facts.healthy is not None:
-        checks.append(_check("probe", "failures", float(not facts.healthy), 0.0, 1, "drift", facts.problem))
+    if health is not None:
+        checks.append(_check("probe", "failures", float(not health.up), 0.0, 1, "drift", health.reason or ""))
     return checks
 
 

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from monitoring.checks import Check, decide
+from monitoring.health import Health
 from monitoring.limits import DriftLimits
-from monitoring.performance import Realised, performance_checks
+from monitoring.performance import performance_checks
+from monitoring.realised import RealisedPerformance
 from monitoring.rules import rule_checks
-from monitoring.service import ServiceFacts, service_checks
+from monitoring.service import service_checks
 from monitoring.streams import Kind, embedding_checks, kind_of_shift, stream_checks
 from profiles.estimate import Estimate, estimate_performance
 from profiles.profile import OTHER_SITES, Profile
@@ -56,10 +58,13 @@ def judge(
     profile: Profile,
     reference: Reference | None,
     limits: DriftLimits,
-    service: ServiceFacts | None = None,
-    realised: Realised | None = None,
+    health: Health | None = None,
+    missing_records: int = 0,
+    realised: RealisedPerformance | None = None,
 ) -> Verdict:
-    """The verdict on a window.
+    """The verdict on a window; its profile is made with `reference.layout`, or `Layout.generic` where there is no reference.
+
+    health: of the probe, if there was one. missing_records: gaps in the sequence numbers. realised: what labels say.
 
     The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the
     whole window, a quarter to those of all sites together, a quarter to rules and performance.
@@ -69,7 +74,7 @@ def judge(
     if reference is not None and profile.layout != reference.layout:
         raise ValueError("The profile has other classes or edges than the reference: make it with `reference.layout`.")
     whole, alpha = profile.whole, limits.alpha
-    checks = decide(service_checks(profile, limits, service or ServiceFacts()), alpha)
+    checks = decide(service_checks(profile, limits, health, missing_records), alpha)
     sites: dict[str, Kind] = {}
     kind: Kind | None = None
     enough = whole.answered >= limits.min_predictions

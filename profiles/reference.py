@@ -20,7 +20,7 @@ from profiles.profile import Profile
 REFERENCE_FILE = "reference_profile.json"
 SMALLEST_REFERENCE = 50
 _FORMAT = 1
-_POOL_ROWS = 2_000
+_POOL_ROWS = 1_000
 """Records that critical values and class parts are made from; of more, a random choice."""
 
 

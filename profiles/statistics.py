@@ -33,17 +33,19 @@ def js_distance(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def chi_square_p_value(window: np.ndarray, reference: np.ndarray) -> float:
     """Pearson's test that two rows of counts, (K,) each, have the same shares.
 
-    Categories that expect fewer than 5 in either row are put together (Cochran, Biometrics 1954); 1.0 if one is left.
+    Categories that expect fewer than 5 in either row are put together, the rarest first (Cochran, Biometrics 1954); 1.0 if
+    one is left.
     """
     table = np.array([window, reference], np.float64)
-    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / max(table.sum(), 1)
-    rare = expected.min(axis=0) < _SMALLEST_EXPECTED
-    pooled = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
-    pooled = pooled[:, pooled.sum(axis=0) > 0]
-    if pooled.shape[1] < 2 or not pooled.sum(axis=1).all():
+    table = table[:, np.argsort(table.sum(axis=0))]
+    shares = table.sum(axis=1) / max(table.sum(), 1)
+    while table.shape[1] > 1 and shares.min() * table[:, 0].sum() < _SMALLEST_EXPECTED:
+        merged = np.column_stack([table[:, :2].sum(axis=1), table[:, 2:]])
+        table = merged[:, np.argsort(merged.sum(axis=0))]
+    if table.shape[1] < 2:
         return 1.0
-    expected = np.outer(pooled.sum(axis=1), pooled.sum(axis=0)) / pooled.sum()
-    return float(chi2.sf(((pooled - expected) ** 2 / expected).sum(), pooled.shape[1] - 1))
+    expected = np.outer(shares, table.sum(axis=0))
+    return float(chi2.sf(((table - expected) ** 2 / expected).sum(), table.shape[1] - 1))
 
 
 def share_p_value(hits: int, n: int, reference_hits: int, reference_n: int) -> float:

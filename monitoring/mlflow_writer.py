@@ -65,7 +65,7 @@ class MlflowWriter:
         for chunk in waiting.points(sent, _CHUNK):
             sent += len(chunk)
             # In one call: the server stores the tag after the metrics, and drops metrics that it has already.
-            self._client.log_batch(run_id, [Metric(*point) for point in _in_mlflow_order(chunk)], tags=[_sent_tag(key, sent)])
+            self._client.log_batch(run_id, [Metric(*point) for point in chunk], tags=[_sent_tag(key, sent)])
             if time.monotonic() > deadline:
                 raise TrackingUnavailableError(
                     f"it is too slow: {sent:,} metrics of batch {batch.id} went out in the time given."
@@ -110,10 +110,6 @@ class MlflowWriter:
         wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in ((_MODEL_TAG, model), (_VERSION_TAG, version)))
         found = self._client.search_runs([experiment_id], wanted)
         return [run.info.run_id for run in sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))]
-
-
-def _in_mlflow_order(points: list) -> Iterator[tuple]:
-    return ((point.name, point.value, point.timestamp_ms, point.step) for point in points)
 
 
 def _sent_tag(key: str, count: int) -> RunTag:

@@ -144,7 +144,7 @@ def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
     documented = {
         name for row in table.splitlines() if row.startswith("| `") for name in re.findall("`([A-Z_]+)`", row.split("|")[1])
     }
-    sources = [*PROJECT.glob("model_code/settings.py"), *PROJECT.glob("lifecycle/settings.py")]
+    sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring")]
     read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z_]+)"', path.read_text())} - {"MODEL_SOURCE"}
     scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
     unknown = {name for name in documented - read if name not in scripts}

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 
-from monitoring.lock import BusyError, only_run
+from monitoring.lock import BUSY_EXIT_STATUS, BusyError, only_run
 from monitoring.schedule import parse_interval, run_every, stop_on_signals
 from tests.servers import PROJECT, environment
 
@@ -140,6 +142,26 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
         child.send_signal(signal.SIGINT)
         assert child.wait() != 0
         assert "stopped" not in child.stdout.read()
+
+
+def _deployed(name: str) -> str:
+    return (PROJECT / "deploy" / name).read_text()
+
+
+def test_every_scheduler_runs_the_same_command_at_the_same_beat() -> None:
+    cronjob = yaml.safe_load(_deployed("drift-job.cronjob.yaml"))["spec"]
+    (container,) = cronjob["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "drift_job.py", "run"]
+    assert cronjob["concurrencyPolicy"] == "Forbid"
+    (crontab,) = [line for line in _deployed("drift-job.crontab").splitlines() if not line.startswith("#")]
+    assert crontab.startswith(cronjob["schedule"])
+    assert "python drift_job.py run" in crontab
+    service, timer = ConfigParser(), ConfigParser()
+    service.read_string(_deployed("drift-job.service"))
+    timer.read_string(_deployed("drift-job.timer"))
+    assert service["Service"]["ExecStart"].endswith("python drift_job.py run")
+    assert service["Service"]["SuccessExitStatus"] == str(BUSY_EXIT_STATUS)
+    assert timer["Timer"]["OnCalendar"] == "*:0/15"
 
 
 def test_the_handlers_are_put_back() -> None:

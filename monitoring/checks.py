@@ -6,7 +6,7 @@ from typing import Literal, Self
 from profiles.statistics import holm
 
 Level = Literal["ok", "warning", "drift"]
-UNITS = {"mean_latency": "ms", "p99_latency": "ms"}
+UNITS = {"mean_latency": " ms", "p99_latency": " ms"}
 """Statistic -> unit; the others have none."""
 
 
@@ -57,9 +57,14 @@ class Check:
     def __str__(self) -> str:
         where = f"site {self.site or '(none)'}: " if self.site is not None else ""
         unit = UNITS.get(self.statistic, "")
-        expected = "" if self.expected is None else f", reference {self.expected:.3g}{unit}"
-        numbers = f"{self.statistic} {self.value:.3g}{unit}, limit {self.limit:.3g}{unit}{expected}, n={self.n}"
+        expected = "" if self.expected is None else f", reference {_shown(self.expected)}{unit}"
+        numbers = f"{self.statistic} {_shown(self.value)}{unit}, limit {_shown(self.limit)}{unit}{expected}, n={self.n}"
         return f"{where}{self.stream}: {numbers}" + (f" ({self.problem})" if self.problem else "")
+
+
+def _shown(value: float) -> str:
+    """Three digits, and no powers of ten for milliseconds."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def decide(checks: list[Check], alpha: float) -> list[Check]:

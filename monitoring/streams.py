@@ -70,6 +70,8 @@ def kind_of_shift(tally: Tally, reference: Reference, limits: DriftLimits) -> Ki
     """
     means = tally.means(reference.layout)
     classes = reference.layout.classes
+    if any(f"prob_{name}" not in means for name in classes):
+        return "acquisition"  # no class mix to explain anything with
     weights = reference.parts.weights(np.array([means[f"prob_{name}"] for name in classes]))
     counts, effective = reference.parts.reweighted(weights)
     shares = reference.parts.moments.sum(axis=0)

@@ -12,7 +12,7 @@ FAMILY_LEVEL = 0.01
 CLASS_STREAM = "predicted_class"
 SHARES = ("gradable", "out_of_distribution")
 """Flags whose share is a stream; that of `low_confidence` is one of the rules."""
-_RESAMPLES = 2_000
+_RESAMPLES = 1_000
 _SINGLE_LEVEL = 0.95
 
 

@@ -61,11 +61,11 @@ def test_too_few_answers_are_refused() -> None:
 
 
 def test_errors_and_canaries_do_not_shape_it() -> None:
-    records = make_records(120, seed=3)
+    records = make_records(80, seed=3)
     strange = replace_column(make_records(40, seed=4, sharpness=9), "canary", np.ones(40, bool))
     built = Reference.build(pa.concat_tables([strange, make_errors(10), records]), CLASSES, "v", "m", "7")
     assert built.layout == Reference.build(records, CLASSES, "v", "m").layout
-    assert built.profile.whole.answered == 120
+    assert built.profile.whole.answered == 80
     assert built.model_version == "7"
 
 
@@ -90,7 +90,7 @@ def test_critical_values_are_interpolated_between_sizes() -> None:
     assert interpolated(values, 10**7) == len(WINDOW_SIZES) - 1
 
 
-@pytest.mark.parametrize("n", [50, 500, 5_000])
+@pytest.mark.parametrize("n", [50, 1_000])
 def test_new_windows_exceed_any_critical_value_in_one_of_a_hundred(n: int) -> None:
     """Fresh references and windows of a known population, which neither has been drawn from."""
     rng = np.random.default_rng(n)

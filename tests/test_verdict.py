@@ -22,7 +22,7 @@ LIMITS = DriftLimits()
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return Reference.build(make_records(500, seed=1), CLASSES, "validation", "m")
+    return Reference.build(make_records(300, seed=1), CLASSES, "validation", "m")
 
 
 def verdict(records: pa.Table, reference: Reference | None, limits: DriftLimits = LIMITS, **more: object) -> Verdict:
@@ -41,16 +41,16 @@ def with_confidence(records: pa.Table, confidence: np.ndarray) -> pa.Table:
     return replace_column(records, "confidence", confidence)
 
 
-@pytest.mark.parametrize("n", [50, 120, 300, 1_000])
+@pytest.mark.parametrize("n", [50, 300, 1_000])
 def test_windows_like_the_reference_are_ok(reference: Reference, n: int) -> None:
-    found = [verdict(make_records(n, seed=100 + i, sites=("a", "b", None)), reference) for i in range(6)]
-    assert [one.status for one in found] == ["ok"] * 6
+    found = [verdict(make_records(n, seed=100 + i, sites=("a", "b", None)), reference) for i in range(5)]
+    assert [one.status for one in found] == ["ok"] * 5
     assert all(one.kind is None and not one.reasons and not one.sites for one in found)
     assert {one.n for one in found} == {n}
 
 
 @pytest.mark.parametrize("change", [{"sharpness": 0.6}, {"shift": 0.5}])
-@pytest.mark.parametrize("n", [100, 300])
+@pytest.mark.parametrize("n", [80, 200])
 def test_other_photos_are_an_acquisition_shift(reference: Reference, change: dict[str, float], n: int) -> None:
     found = verdict(make_records(n, seed=3, **change), reference)
     assert (found.status, found.kind) == ("drift", "acquisition")
@@ -59,21 +59,21 @@ def test_other_photos_are_an_acquisition_shift(reference: Reference, change: dic
     assert ("embedding" in streams) is ("shift" in change)
 
 
-@pytest.mark.parametrize("mix", [(0.7, 0.1, 0.1, 0.1), (0.02, 0.32, 0.33, 0.33), (0.1, 0.2, 0.2, 0.5)])
+@pytest.mark.parametrize("mix", [(0.7, 0.1, 0.1, 0.1), (0.02, 0.32, 0.33, 0.33)])
 def test_other_diseases_are_a_prevalence_shift(reference: Reference, mix: Sequence[float]) -> None:
-    found = verdict(make_records(300, seed=4, mix=mix), reference)
+    found = verdict(make_records(200, seed=4, mix=mix), reference)
     assert (found.status, found.kind) == ("drift", "prevalence")
 
 
 def test_other_diseases_on_other_photos_are_an_acquisition_shift(reference: Reference) -> None:
-    found = verdict(make_records(300, seed=5, mix=(0.7, 0.1, 0.1, 0.1), sharpness=0.6), reference)
+    found = verdict(make_records(200, seed=5, mix=(0.7, 0.1, 0.1, 0.1), sharpness=0.6), reference)
     assert (found.status, found.kind) == ("drift", "acquisition")
 
 
-def test_a_trivial_shift_of_forty_thousand_predictions_is_none() -> None:
-    reference = Reference.build(make_records(8_000, seed=6), CLASSES, "v", "m")
-    records = make_records(40_000, seed=7)
-    slightly = replace_column(records, "brightness", records["brightness"].to_numpy() + 2.5)
+def test_a_trivial_shift_of_twenty_thousand_predictions_is_none() -> None:
+    reference = Reference.build(make_records(3_000, seed=6), CLASSES, "v", "m")
+    records = make_records(20_000, seed=7)
+    slightly = replace_column(records, "brightness", records["brightness"].to_numpy() + 4)
     found = verdict(slightly, reference)
     check = next(check for check in found.checks if check.stream == "brightness")
     assert check.p_value is not None
@@ -153,12 +153,12 @@ def test_rules_and_service_are_judged_without_a_reference() -> None:
 
 
 def test_every_limit_can_be_moved(reference: Reference) -> None:
-    records = make_records(300, seed=20, sharpness=0.6, mix=(0.7, 0.1, 0.1, 0.1))
+    records = make_records(150, seed=20, sharpness=0.6, mix=(0.7, 0.1, 0.1, 0.1))
     wide = replace(LIMITS, min_ks=1.0, min_js=1.0, min_mmd=2.0, min_domain_accuracy=1.0, min_share_change=1.0)
     assert verdict(records, reference).status == "drift"
     assert verdict(records, reference, wide).status == "ok"
-    assert verdict(make_records(300, seed=21), reference, replace(LIMITS, max_class_share=0.1)).status == "warning"
-    assert verdict(make_records(300, seed=21), reference, replace(LIMITS, min_predictions=301)).status == "insufficient_data"
+    assert verdict(make_records(150, seed=21), reference, replace(LIMITS, max_class_share=0.1)).status == "warning"
+    assert verdict(make_records(150, seed=21), reference, replace(LIMITS, min_predictions=151)).status == "insufficient_data"
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 49])
@@ -284,9 +284,9 @@ def test_real_photos_that_get_blurred_are_found(real_photos: pd.DataFrame) -> No
             rows = replace_column(rows, str(name), values.to_numpy())
         return rows
 
-    files = real_photos["file"].sample(frac=1, random_state=0).tolist()[:200]
-    reference = Reference.build(records(files[:100], 40, 0), CLASSES, "v", "m")
-    assert verdict(records(files[100:], 41, 0), reference).status == "ok"
-    blurred = verdict(records(files[100:], 41, 6), reference)
+    files = real_photos["file"].sample(frac=1, random_state=0).tolist()[:140]
+    reference = Reference.build(records(files[:80], 40, 0), CLASSES, "v", "m")
+    assert verdict(records(files[80:], 41, 0), reference).status == "ok"
+    blurred = verdict(records(files[80:], 41, 6), reference)
     assert (blurred.status, blurred.kind) == ("drift", "acquisition")
     assert "sharpness" in {check.stream for check in blurred.reasons}

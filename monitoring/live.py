@@ -3,7 +3,6 @@
 import json
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ LATENCY_BOUNDS_MS = (5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0,
 CONFIDENCE_BOUNDS = tuple(step / 10 for step in range(1, 11))
 RECENT = timedelta(minutes=15)
 """What counts as recent in the terminal."""
+_CHUNK_BYTES = 16 * 2**20
 
 
 class Histogram:
@@ -51,6 +51,8 @@ class LiveNumbers:
     def add(self, record: dict[str, Any]) -> None:
         """Count a record; the health probe's own photos do not count. Raises KeyError, TypeError, ValueError for none."""
         time = datetime.fromisoformat(record["timestamp"])
+        if time.tzinfo is None:
+            raise ValueError
         lost = int(record["lost_records"])
         answered = record["error_code"] is None
         confidence, latency = (float(record["confidence"]), float(record["inference_time_ms"])) if answered else (0.0, 0.0)
@@ -88,12 +90,22 @@ class LogTail:
     def _read(self, path: str, size: int, numbers: LiveNumbers) -> int:
         offset = self._offsets.get(path, 0)
         offset = offset if offset <= size else 0
-        try:
-            new = self._storage.read(path, offset, size - offset) if size > offset else b""
-        except FileNotFoundError:  # taken in and removed since it was listed
-            return offset
-        whole = new[: new.rfind(b"\n") + 1]
-        for line in _lines(whole):
+        while offset < size:
+            try:
+                new = self._storage.read(path, offset, min(_CHUNK_BYTES, size - offset))
+            except FileNotFoundError:  # taken in and removed since it was listed
+                break
+            whole = new[: new.rfind(b"\n") + 1]
+            if not whole:
+                break
+            _count(whole, numbers)
+            offset += len(whole)
+        return offset
+
+
+def _count(lines: bytes, numbers: LiveNumbers) -> None:
+    for line in lines.split(b"\n"):
+        if line.strip():
             try:
                 record = json.loads(line)
                 if record["schema_version"] != SCHEMA_VERSION:
@@ -101,8 +113,3 @@ class LogTail:
                 numbers.add(record)
             except (ValueError, KeyError, TypeError):
                 numbers.unreadable_lines += 1
-        return offset + len(whole)
-
-
-def _lines(block: bytes) -> Iterator[bytes]:
-    return (line for line in block.split(b"\n") if line.strip())

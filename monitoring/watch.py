@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from statistics import fmean, quantiles
@@ -63,22 +64,21 @@ def _row(model: str, version: str, numbers: LiveNumbers, state: str, now: dateti
     answers = [one for one in recent if one[1]]
     times = [one[3] for one in answers]
     cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
-    classes = sum((count for count in numbers.predictions.values()), 0)
-    shares: dict[str, int] = {}
+    classes: Counter[str] = Counter()
     for (name, _), count in numbers.predictions.items():
-        shares[name] = shares.get(name, 0) + count
+        classes[name] += count
     return (
         model,
         version,
         state,
-        f"{classes + sum(numbers.errors.values()):,}",
+        f"{classes.total() + numbers.errors.total():,}",
         f"{len(recent):,}",
-        f"{sum(numbers.errors.values()):,}",
+        f"{numbers.errors.total():,}",
         f"{fmean(one[2] for one in answers):.3f}" if answers else "-",
         f"{cuts[9]:.1f}" if cuts else "-",
         f"{cuts[18]:.1f}" if cuts else "-",
         f"{numbers.lost_records:,}",
-        " ".join(f"{name} {count / classes:.0%}" for name, count in sorted(shares.items())),
+        " ".join(f"{name} {count / classes.total():.0%}" for name, count in sorted(classes.items())),
     )
 
 

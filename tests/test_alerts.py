@@ -15,6 +15,7 @@ from model_code.errors import SettingError
 from monitoring.alerts import Alert, AlertOutbox
 from tests.servers import free_port
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RAISED = Alert(
     "raised",
@@ -57,7 +58,7 @@ class Receiver:
 @pytest.fixture
 def receivers() -> Iterator[list[Receiver]]:
     made = [Receiver(), Receiver()]
-    threads = [Thread(target=one.server.serve_forever) for one in made]
+    threads = [Thread(target=one.server.serve_forever, args=(0.05,)) for one in made]
     for thread in threads:
         thread.start()
     yield made

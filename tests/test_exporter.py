@@ -96,9 +96,10 @@ def test_canaries_and_lines_that_are_no_records_do_not_count(url: str, folder: P
     segment = append(folder, record(0, canary=True, lost_records=2), record(1, schema_version=99), record(2))
     with segment.open("ab") as file:
         file.write(b'junk\n[]\n{"schema_version": 1}\n')
+    append(folder, record(3, timestamp="2026-03-01T12:00:00"))
     found = _scrape(url)
     assert found["eye_predictions_total", (("class", "cataract"), ("decision", "report"))] == 1
-    assert found["eye_unreadable_lines_total", ()] == 4
+    assert found["eye_unreadable_lines_total", ()] == 5
     assert found["eye_lost_records_total", ()] == 2
 
 

@@ -16,6 +16,7 @@ from monitoring.storage import Storage
 from monitoring.store import RecordStore, find_stores
 from tests.logs import CLASSES, MODEL, NOON, append, failed, minutes, prediction_id, record
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 LATER = NOON + timedelta(hours=3)
 
 

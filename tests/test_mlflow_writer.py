@@ -68,7 +68,7 @@ class Proxy:
 @pytest.fixture
 def proxy(tracking: Served) -> Iterator[Proxy]:
     made = Proxy(tracking.url)
-    thread = threading.Thread(target=made.server.serve_forever)
+    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,))
     thread.start()
     yield made
     made.server.shutdown()

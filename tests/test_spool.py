@@ -12,6 +12,7 @@ from monitoring.records import parse
 from monitoring.spool import Batch, Spool, TrackingRefusedError, TrackingUnavailableError, Waiting
 from tests.logs import CLASSES, NOON, failed, minutes, record
 
+pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 POINTS = [Point("m", float(n), 1000 + n, n) for n in range(5)]
 
 

@@ -1,36 +1,66 @@
-"""Command line of `training/`: make a model package from a trained network."""
+"""Command line of `training/`: train a classifier on fundus photos, or calibrate a trained one, and write its package."""
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+from mlflow import MlflowException
+
 from model_code.errors import ImageError
-from model_code.package import ModelFacts
-from model_code.preprocessing import Recipe
-from model_code.schema import MODEL_NAME
-from training.finish import finish
+from training.loop import Schedule
+from training.manifest import of_folder, read_manifest
+from training.run import Training, run
+
+PROJECT = Path(__file__).parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    package = commands.add_parser("package", help="calibrate a trained Keras network and write its model package")
-    package.add_argument("--model", type=Path, required=True, help="trained .keras file")
-    package.add_argument("--manifest", type=Path, required=True, help="CSV with path, label, source, split")
-    package.add_argument("--photos", type=Path, required=True, help="folder that the manifest's paths start from")
-    package.add_argument("--classes", required=True, help="class names in the network's order, separated by commas")
-    package.add_argument("--image-size", type=int, default=224, help="side of the network's input, pixels")
-    package.add_argument("--canary", type=Path, default=Path(__file__).parent / "samples" / "canary.jpg")
-    package.add_argument("--output", type=Path, default=Path(__file__).parent / "models")
-    package.add_argument("--description", default="", help="how the network was trained, for the model's metadata")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    photos = parser.add_mutually_exclusive_group(required=True)
+    photos.add_argument("--data", type=Path, help="folder with one subfolder a class")
+    photos.add_argument("--manifest", type=Path, help="CSV with path and label, and source, group (patient), split if known")
+    parser.add_argument("--photos", type=Path, help="folder that the manifest's paths start from (the manifest's own)")
+    parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
+    parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
+    parser.add_argument("--image-size", type=int, default=224, help="side of the network's input, pixels")
+    parser.add_argument(
+        "--frozen", type=float, default=0.0, help="share of the layers, from the input on, that stay as they are"
+    )
+    parser.add_argument("--drop-bad", action="store_true", help="leave out unreadable photos and those with two labels")
+    parser.add_argument("--validation-share", type=float, default=0.15, help="of the photos, where no split is given")
+    parser.add_argument("--work", type=Path, default=Path("training_work"), help="what resuming needs; reports and plots")
+    parser.add_argument("--canary", type=Path, default=PROJECT / "samples" / "canary.jpg", help="photo whose answer is kept")
+    parser.add_argument("--output", type=Path, default=Path("trained_model"), help="folder of the model package")
+    parser.add_argument("--description", default="", help="how the network came to be, for the model's metadata")
+    for option in fields(Schedule):
+        name = f"--{option.name.replace('_', '-')}"
+        parser.add_argument(name, type=option.type, default=option.default, help="see training/loop.py")
     asked = parser.parse_args()
     try:
-        facts = ModelFacts(MODEL_NAME, tuple(asked.classes.split(",")), Recipe(asked.image_size))
-        facts = finish(asked.model, asked.photos, asked.manifest, asked.canary, asked.output, facts, asked.description)
-    except (ValueError, ImageError) as error:
-        sys.exit(f"train.py package: {error}")
-    figures = facts.provenance["validation"]
-    print(f"{asked.output}: validation accuracy {figures['accuracy']:.3f} on {figures['photos']} photos")
+        rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
+        finished = run(
+            Training(
+                rows=rows,
+                folder=asked.data or asked.photos or asked.manifest.parent,
+                base=asked.base,
+                work=asked.work,
+                output=asked.output,
+                canary=asked.canary,
+                classes=tuple(asked.classes.split(",")) if asked.classes else None,
+                size=asked.image_size,
+                frozen=asked.frozen,
+                drop_bad=asked.drop_bad,
+                validation_share=asked.validation_share,
+                description=asked.description,
+                schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
+            )
+        )
+    except (ValueError, ImageError, MlflowException) as error:
+        sys.exit(f"train.py: {error}")
+    accuracy = finished.figures.accuracy
+    print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
+    print(f"Register it: python register.py register --package {asked.output}")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,32 @@ def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
 
 
 def with_heads(model: keras.Model) -> keras.Model:
-    """float32 (N, S, S, 3) -> {`output` (N, C), `embedding` (N, D), `feature_map` (N, h, w, D) where there is one}."""
+    """float32 (N, S, S, 3) -> `output` (N, C), `embedding` (N, D); where there are, `feature_map` (N, h, w, D), `style` (N, K).
+
+    The style is the mean and the logarithmic deviation of each channel of an early map (Huang & Belongie, ICCV 2017, take
+    these for an image's style).
+    """
     anatomy = dissect(model)
     tensors = {"output": model.outputs[0], "embedding": anatomy.embedding}
     if anatomy.feature_map is not None:
         tensors["feature_map"] = anatomy.feature_map
+    if (early := _early_map(model)) is not None:
+        mean = keras.ops.mean(early, axis=(1, 2))
+        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(early), axis=(1, 2)) - keras.ops.square(mean) + 1e-6)
+        tensors["style"] = keras.ops.concatenate([mean, keras.ops.log(deviation)], axis=1)
     return keras.Model(model.inputs[0], tensors)
+
+
+def _early_map(model: keras.Model) -> keras.KerasTensor | None:
+    """The last of the narrowest feature maps an eighth as wide as the photo; None where no map has about that size."""
+    side = model.inputs[0].shape[1]
+    outputs = [layer.output for layer in model.layers]
+    maps = [one for one in outputs if isinstance(one, keras.KerasTensor) and len(one.shape) == 4 and one.shape[1]]
+    if side is None or not maps:
+        return None
+    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 8))
+    if not side / 12 <= size <= side / 6:
+        return None
+    fitting = [one for one in maps if one.shape[1] == size]
+    width = min(one.shape[3] for one in fitting)
+    return [one for one in fitting if one.shape[3] == width][-1]

@@ -2,10 +2,11 @@
 
 classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
 classifier.keras    the network it was converted from (or classifier.h5)
-model.json          ModelFacts: classes, preprocessing, calibration, limits
+model.json          ModelFacts: classes, preprocessing, calibration
 statistics.npz      Statistics: arrays fitted on the training photos
 canary.jpg          a photo whose answer is known
 canary.json         that answer
+reference_profile.json   what its answers look like without drift (absent where there were no validation photos)
 """
 
 import hashlib
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from model_code.preprocessing import Recipe
-from model_code.quality import QualityLimits
 
 LITERT_FILE = "classifier.tflite"
 FACTS_FILE = "model.json"
@@ -45,8 +45,6 @@ class ModelFacts:
     """Logits are divided by it before the softmax (Guo et al., ICML 2017)."""
     low_confidence: float = 0.6
     """A confidence below it sends the photo to `review`."""
-    quality_limits: QualityLimits | None = None
-    """None: gradability is not assessed."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model came to be: base, data, split, figures."""
 
@@ -69,8 +67,6 @@ class ModelFacts:
             stored = json.loads(path.read_text())
             stored["classes"] = tuple(stored["classes"])
             stored["recipe"] = Recipe(**stored["recipe"])
-            if stored["quality_limits"] is not None:
-                stored["quality_limits"] = {name: tuple(limits) for name, limits in stored["quality_limits"].items()}
             return cls(**stored)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} does not have the fields of this version: {error}.") from error
@@ -82,7 +78,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Statistics:
-    """`statistics.npz`: arrays fitted on embeddings of dimension D, stored as float32; None where the model brings none."""
+    """`statistics.npz`: arrays fitted on embeddings (D,) and styles (K,), stored as float32; None where there are none."""
 
     class_weights: np.ndarray | None = None
     """(D, C): last dense layer, for the heatmap."""
@@ -90,8 +86,16 @@ class Statistics:
     """(D,)"""
     components: np.ndarray | None = None
     """(D, K): orthonormal principal components of the training embeddings, strongest first."""
+    source_means: np.ndarray | None = None
+    """(G, K): mean style of each source of training photos."""
+    source_precisions: np.ndarray | None = None
+    """(G, K, K): inverse covariance of each source's styles."""
     ood_limit: np.ndarray | None = None
-    """(): the residual norm above which a photo is out of distribution."""
+    """(): the distance to the nearest source above which a photo is out of distribution."""
+    familiar_limit: np.ndarray | None = None
+    """(): the share of `ood_limit` above which a photo is taken for one of an unknown camera."""
+    quality_weights: np.ndarray | None = None
+    """(K + 1,): of the style, and an offset; a positive sum is not gradable."""
 
     @classmethod
     def load(cls, folder: Path) -> "Statistics":

@@ -1,15 +1,10 @@
-"""Image statistics of a prepared view, and whether it can be graded."""
-
-from collections.abc import Mapping
+"""Image statistics of a prepared view, for the record."""
 
 import numpy as np
 
 STATISTICS = ("brightness", "contrast", "sharpness", "red", "green", "blue", "field_of_view_share")
 """brightness, red, green, blue: mean 0..255. contrast: standard deviation of the grey level. sharpness: variance of its
 Laplacian (Pertuz et al., Pattern Recognition 46(5), 2013, operator LAPV). field_of_view_share: lit share, 0..1."""
-
-QualityLimits = dict[str, tuple[float | None, float | None]]
-"""Statistic -> (low, high) of gradable photos; None: no limit on that side."""
 
 _DARK = 14
 """Grey level at or below which a pixel shows no retina."""
@@ -32,15 +27,6 @@ def image_statistics(view: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         share @ (grey > _DARK),
     )
     return {name: float(value) for name, value in zip(STATISTICS, values, strict=True)}
-
-
-def ungradable_reasons(statistics: Mapping[str, float], limits: QualityLimits) -> list[str]:
-    """Names of the statistics outside their limits; an empty list means gradable."""
-    return [
-        name
-        for name, (low, high) in limits.items()
-        if (low is not None and statistics[name] < low) or (high is not None and statistics[name] > high)
-    ]
 
 
 def _laplacian_variance(grey: np.ndarray, inside: np.ndarray) -> float:

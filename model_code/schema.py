@@ -13,7 +13,8 @@ SCHEMA_VERSION = 1
 """Of the inference log's records; counts up when a field changes its meaning or goes."""
 
 DECISIONS = ("report", "review", "retake")
-"""report: confident. review: low confidence, a specialist should look. retake: not gradable, or not like a fundus photo."""
+"""report: confident. review: low confidence or an unknown camera, a specialist should look. retake: not gradable, or not like
+a fundus photo."""
 
 PARAMS: dict[str, bool] = {"explain": False, "strict": False}
 """explain: add `heatmap_png`. strict: any bad row makes the whole request fail with HTTP 400."""
@@ -32,6 +33,7 @@ def answer_types(classes: tuple[str, ...]) -> dict[str, DataType]:
         "gradable": DataType.boolean,
         "out_of_distribution": DataType.boolean,
         "ood_score": DataType.double,
+        "unfamiliar_camera": DataType.boolean,
         "inference_time_ms": DataType.double,
         "model_version": DataType.string,
         "error": DataType.string,

@@ -10,7 +10,7 @@ WINDOW_SIZES = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 100_000)
 FAMILY_LEVEL = 0.01
 """Share of windows without drift in which any stream exceeds its critical value."""
 CLASS_STREAM = "predicted_class"
-SHARES = ("gradable", "out_of_distribution")
+SHARES = ("gradable", "out_of_distribution", "unfamiliar_camera")
 """Flags whose share is a stream; that of `low_confidence` is one of the rules."""
 _RESAMPLES = 1_000
 _SINGLE_LEVEL = 0.95

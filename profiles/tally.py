@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from profiles.columns import Records, column, counts, numbers, time_range
 from profiles.layout import LATENCY_EDGES, Layout
 
-FLAGS = ("low_confidence", "gradable", "out_of_distribution")
+FLAGS = ("low_confidence", "gradable", "out_of_distribution", "unfamiliar_camera")
 FIXED_POINT = 2**20
 """Sums are whole multiples of 1 / FIXED_POINT: adding floats would depend on their order."""
 UNKNOWN_CLASS = "unknown_class"
@@ -32,7 +32,7 @@ class Tally:
     confidence_squares: int
     """fixed-point sum of the squared confidence"""
     flags: np.ndarray
-    """int64 (3, 2): FLAGS x (false, true)"""
+    """int64 (4, 2): FLAGS x (false, true)"""
     histograms: np.ndarray
     """int64 (S, B)"""
     sums: np.ndarray

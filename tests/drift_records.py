@@ -55,6 +55,7 @@ def make_records(
         "gradable": statistics["sharpness"] > 20,
         "out_of_distribution": ood_score > 1,
         "ood_score": ood_score,
+        "unfamiliar_camera": ood_score > 0.9,
         "inference_time_ms": rng.lognormal(3, 0.3, n),
         "error_code": pa.nulls(n, pa.string()),
         **statistics,

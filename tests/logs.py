@@ -39,6 +39,7 @@ def record(
         "gradable": True,
         "out_of_distribution": False,
         "ood_score": 0.5,
+        "unfamiliar_camera": False,
         "inference_time_ms": 12.5,
         "model_version": "1",
         **empty_facts(),

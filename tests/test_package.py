@@ -7,6 +7,7 @@ import pytest
 
 from model_code.package import FACTS_FILE, LITERT_FILE, ModelFacts, Statistics, keras_file
 from model_code.preprocessing import Recipe
+from profiles.reference import REFERENCE_FILE, Reference
 from tests.photos import PACKAGE
 
 CLASSES = ("a", "b")
@@ -21,15 +22,8 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         runtime="keras",
         temperature=1.25,
         low_confidence=0.7,
-        quality_limits={"brightness": (1.5, None), "sharpness": (None, 9.0)},
         provenance={"base": "x", "figures": {"accuracy": 0.5}},
     )
-    facts.save(tmp_path)
-    assert ModelFacts.load(tmp_path) == facts
-
-
-def test_facts_without_limits_are_read_as_they_were_written(tmp_path: Path) -> None:
-    facts = ModelFacts("own", CLASSES, Recipe(96))
     facts.save(tmp_path)
     assert ModelFacts.load(tmp_path) == facts
 
@@ -65,10 +59,9 @@ def test_a_folder_without_facts_is_no_package(tmp_path: Path) -> None:
         lambda text: text.replace('"classes"', '"labels"'),
         lambda text: text.replace('"temperature"', '"heat"'),
         lambda text: text.replace('"crop"', '"cut"'),
-        lambda text: text.replace('"quality_limits"', '"limits"'),
         lambda text: text.replace('"fundus"', '"square"'),
     ],
-    ids=["cut short", "no classes", "unknown field", "unknown recipe field", "no limits", "wrong recipe"],
+    ids=["cut short", "no classes", "unknown field", "unknown recipe field", "wrong recipe"],
 )
 def test_a_wrong_facts_file_is_a_value_error(change: Any, tmp_path: Path) -> None:
     ModelFacts("own", CLASSES, Recipe(96)).save(tmp_path)
@@ -84,7 +77,11 @@ def test_statistics_are_read_as_they_were_written(tmp_path: Path) -> None:
         class_weights=rng.normal(size=(5, 2)),
         embedding_mean=rng.normal(size=5),
         components=rng.normal(size=(5, 3)),
+        source_means=rng.normal(size=(2, 4)),
+        source_precisions=rng.normal(size=(2, 4, 4)),
         ood_limit=np.asarray(1.5),
+        familiar_limit=np.asarray(0.75),
+        quality_weights=rng.normal(size=5),
     )
     statistics.save(tmp_path)
     loaded = vars(Statistics.load(tmp_path))
@@ -118,4 +115,8 @@ def test_the_bundled_package_is_whole() -> None:
     assert statistics.class_weights is not None
     assert statistics.components is not None
     assert statistics.class_weights.shape == (statistics.components.shape[0], len(facts.classes))
+    assert statistics.source_means is not None
+    assert statistics.quality_weights is not None
+    assert statistics.quality_weights.shape == (statistics.source_means.shape[1] + 1,)
+    assert Reference.load(PACKAGE / REFERENCE_FILE).layout.classes == facts.classes
     assert json.dumps(facts.provenance, allow_nan=False)

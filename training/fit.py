@@ -1,27 +1,23 @@
-"""Everything a model package learns beside the network: calibration, limits of good photos, the embedding's subspace."""
+"""Everything a model package learns beside the network: calibration, the embedding's subspace, familiarity, gradability."""
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from sklearn.covariance import LedoitWolf
+from sklearn.linear_model import LogisticRegression
 
-from model_code.embedding import residual_norm
+from model_code.embedding import LOGGED_COMPONENTS
+from model_code.familiarity import quality_margin, source_distance
 from model_code.package import Statistics
-from model_code.quality import QualityLimits
 
-OOD_COMPONENTS = 128
-"""Dimension of the principal subspace; more separates non-fundus pictures no better on validation."""
 FLAGGED_SHARE = 0.01
-"""Share of validation photos that the out-of-distribution limit flags."""
-LIMITED_STATISTICS = {
-    "brightness": (True, True),
-    "contrast": (True, False),
-    "sharpness": (True, True),
-    "field_of_view_share": (True, False),
-}
-"""Statistic -> whether it has a lower and an upper limit."""
-BEYOND_LIMIT = 0.004
-"""Share of training photos beyond each limit of a statistic."""
+"""Share of validation photos that the out-of-distribution limit flags, and that the gradability limit flags."""
+UNFAMILIAR_SHARE = 0.08
+"""Share of validation photos that are taken for those of an unknown camera."""
+MIN_SOURCE = 40
+"""Photos of a source from which it is described by itself; smaller ones are described together."""
+_QUALITY_STRENGTH = 0.1
+"""Inverse of the regularisation."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -34,28 +30,44 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of (N, C) probabilities over equal-width bins of confidence (Naeini et al., AAAI 2015)."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[index == b].mean() - correct[index == b].mean()) * (index == b).mean() for b in np.unique(index)]
-    return float(sum(gaps))
+def fit_embedding(embeddings: np.ndarray) -> Statistics:
+    """Mean and first LOGGED_COMPONENTS principal components of the training embeddings (N, D)."""
+    mean = embeddings.mean(axis=0)
+    _, _, directions = np.linalg.svd(embeddings - mean, full_matrices=False)
+    return Statistics(embedding_mean=mean, components=directions[:LOGGED_COMPONENTS].T)
 
 
-def fit_statistics(training: np.ndarray, validation: np.ndarray, class_weights: np.ndarray | None) -> Statistics:
-    """Principal subspace of the training embeddings (N, D), and the limit that flags FLAGGED_SHARE of validation's (M, D)."""
-    mean = training.mean(axis=0)
-    _, _, directions = np.linalg.svd(training - mean, full_matrices=False)
-    fitted = Statistics(class_weights, mean, directions[:OOD_COMPONENTS].T)
-    limit = np.quantile(residual_norm(validation, fitted), 1 - FLAGGED_SHARE)
-    return Statistics(class_weights, mean, fitted.components, limit)
+def fit_familiarity(training: np.ndarray, sources: np.ndarray, validation: np.ndarray) -> Statistics:
+    """A Gaussian for each source of training styles (N, K), str (N,), and the limits by validation styles (M, K).
+
+    Covariances shrunk as by Ledoit & Wolf (J. Multivariate Analysis 88(2), 2004).
+    """
+    names, counts = np.unique(sources, return_counts=True)
+    large = names[counts >= MIN_SOURCE]
+    groups = [training[sources == name] for name in large]
+    rest = training[~np.isin(sources, large)]
+    if len(rest) >= MIN_SOURCE or not groups:
+        groups.append(rest if len(rest) >= MIN_SOURCE else training)
+    fitted = [LedoitWolf().fit(group) for group in groups]
+    found = Statistics(
+        source_means=np.stack([one.location_ for one in fitted]),
+        source_precisions=np.stack([one.precision_ for one in fitted]),
+    )
+    distances = source_distance(validation, found)
+    limit = np.quantile(distances, 1 - FLAGGED_SHARE)
+    familiar = np.quantile(distances, 1 - UNFAMILIAR_SHARE) / limit
+    return Statistics(
+        source_means=found.source_means, source_precisions=found.source_precisions, ood_limit=limit, familiar_limit=familiar
+    )
 
 
-def fit_quality_limits(statistics: pd.DataFrame) -> QualityLimits:
-    """Limits beyond which BEYOND_LIMIT of good photos lie, for LIMITED_STATISTICS of a table with a row a photo."""
-    limits: QualityLimits = {}
-    for name, (lower, upper) in LIMITED_STATISTICS.items():
-        low = round(float(statistics[name].quantile(BEYOND_LIMIT)), 4) if lower else None
-        high = round(float(statistics[name].quantile(1 - BEYOND_LIMIT)), 4) if upper else None
-        limits[name] = (low, high)
-    return limits
+def fit_quality(good: np.ndarray, degraded: np.ndarray, validation: np.ndarray) -> np.ndarray:
+    """Weights (K + 1,) that tell degraded styles (M, K) from good ones (N, K) and flag FLAGGED_SHARE of validation's (V, K)."""
+    styles = np.concatenate([good, degraded])
+    labels = np.r_[np.zeros(len(good)), np.ones(len(degraded))]
+    mean, deviation = styles.mean(axis=0), styles.std(axis=0) + 1e-6
+    fitted = LogisticRegression(C=_QUALITY_STRENGTH, max_iter=3000).fit((styles - mean) / deviation, labels)
+    slope = fitted.coef_[0] / deviation
+    weights = np.r_[slope, 0.0]
+    weights[-1] = -np.quantile(quality_margin(validation, weights), 1 - FLAGGED_SHARE)
+    return weights

@@ -1,5 +1,6 @@
-"""Labelled photos from a manifest, prepared as serving prepares them."""
+"""Labelled photos, decoded once and prepared as serving prepares them."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,39 +9,74 @@ import numpy as np
 import pandas as pd
 
 from model_code.decode import decode
-from model_code.preprocessing import Recipe, prepare
+from model_code.errors import ImageError
+from model_code.preprocessing import Recipe, disc_square, field_of_view
 
 MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
-class LabelledViews:
-    """Prepared photos of one split."""
+class Photos:
+    """The photos of a data set."""
 
-    views: np.ndarray
-    """uint8 (N, S, S, 3) RGB"""
-    labels: np.ndarray
-    """int (N,): index into the classes"""
-    sources: np.ndarray
-    """str (N,): where each photo comes from"""
+    rows: pd.DataFrame
+    """path, label, source, group, split; the index is the photo's place in `squares`."""
+    squares: np.ndarray
+    """uint8 (N, D, D, 3): `preprocessing.disc_square` of each photo, in a file."""
+    classes: tuple[str, ...]
+    recipe: Recipe
+
+    def of(self, split: str) -> "Photos":
+        """Those of one split."""
+        return Photos(self.rows[self.rows["split"] == split], self.squares, self.classes, self.recipe)
+
+    @property
+    def views(self) -> np.ndarray:
+        """uint8 (n, S, S, 3): what `preprocessing.prepare` makes of the photos."""
+        return view_of(self.squares[self.rows.index.to_numpy()], self.recipe)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int (n,): index into the classes."""
+        return self.rows["label"].map(self.classes.index).to_numpy()
+
+    @property
+    def sources(self) -> np.ndarray:
+        """str (n,)"""
+        return self.rows["source"].to_numpy(str)
 
 
-def read_manifest(path: Path, classes: tuple[str, ...]) -> pd.DataFrame:
-    """A manifest CSV with columns path, label, source, split. Raises ValueError naming what is missing or unknown."""
-    manifest = pd.read_csv(path)
-    if missing := {"path", "label", "source", "split"} - set(manifest.columns):
-        raise ValueError(f"{path} lacks the columns {sorted(missing)}. Expected path, label, source and split.")
-    if unknown := set(manifest["label"]) - set(classes):
-        raise ValueError(f"{path} has labels {sorted(unknown)}. Expected only {list(classes)}.")
-    return manifest
+def view_of(squares: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Disc squares, uint8 (..., D, D, 3) -> the views that serving sees, uint8 (..., S, S, 3)."""
+    margin = (recipe.disc_side - recipe.input_size) // 2
+    middle = slice(margin, margin + recipe.input_size)
+    return squares[..., middle, middle, :] * field_of_view(recipe.input_size)[..., None]
 
 
-def load_views(folder: Path, rows: pd.DataFrame, classes: tuple[str, ...], recipe: Recipe) -> LabelledViews:
-    """Decode and prepare the photos of manifest rows, below `folder`. Raises ImageError for one that cannot be decoded."""
+def load_squares(
+    folder: Path, rows: pd.DataFrame, recipe: Recipe, cache: Path, progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, dict[str, str]]:
+    """The disc squares of `rows`, below `folder`, as a file at `cache`; and path -> problem of those that cannot be read.
 
-    def view(path: str) -> np.ndarray:
-        return prepare(decode((folder / path).read_bytes(), recipe.working_side, MAX_PIXELS).image, recipe)
+    progress: called with (photos done, photos in all).
+    """
+    shape = (len(rows), recipe.disc_side, recipe.disc_side, 3)
+    squares = np.lib.format.open_memmap(cache, mode="w+", dtype=np.uint8, shape=shape)
 
+    def read(item: tuple[int, str]) -> tuple[str, str]:
+        position, path = item
+        try:
+            data = (folder / path).read_bytes()
+            squares[position] = np.asarray(disc_square(decode(data, recipe.working_side, MAX_PIXELS).image, recipe))
+        except (ImageError, OSError) as error:
+            return path, str(error)
+        return path, ""
+
+    problems = {}
     with ThreadPoolExecutor() as executor:
-        views = np.stack(list(executor.map(view, rows["path"])))
-    return LabelledViews(views, rows["label"].map(classes.index).to_numpy(), rows["source"].to_numpy())
+        for done, (path, problem) in enumerate(executor.map(read, enumerate(rows["path"])), start=1):
+            progress(done, len(rows))
+            if problem:
+                problems[path] = problem
+    squares.flush()
+    return squares, problems

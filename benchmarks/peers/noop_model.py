@@ -22,6 +22,7 @@ _ANSWER = {
     "gradable": True,
     "out_of_distribution": False,
     "ood_score": 0.5,
+    "unfamiliar_camera": False,
     "inference_time_ms": 0.0,
     "model_version": "none",
     "error": None,

@@ -1,0 +1,1 @@
+"""Figures and plots of a classifier on labelled photos, shared by training, the registration gate and monitoring."""

@@ -15,6 +15,8 @@ SHIFT = 0.04
 """Share of the view's side, to either side."""
 FRAME_CUT = 0.14
 """Largest share of the view's side cut off above and below (as cameras do), and left and right."""
+STRANGE = 0.5
+"""Share of the photos made to look as if another camera had taken them; the others keep their look."""
 STYLE_GAIN = (0.6, 1.7)
 """Limits for the change of local contrast by another photo's style: a hazy cataract must stay hazy."""
 
@@ -25,10 +27,8 @@ def augment(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tenso
     Squares are those of `preprocessing.disc_square`; every view ends in the common field of view, as in serving.
     """
     views = _moved(tf.cast(squares, tf.float32), size, rng)
-    views = _restyled(views, rng)
-    views = _recoloured(views, rng)
-    views = _resampled(views, rng)
-    views = _recompressed(views, rng)
+    strange = _recompressed(_resampled(_recoloured(_restyled(views, rng), rng), rng), rng)
+    views = tf.where(_chance(rng, tf.shape(views)[0], STRANGE) > 0, strange, _toned(views, rng))
     return _framed(views, rng)
 
 
@@ -89,6 +89,14 @@ def _recoloured(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
     unit *= (1 + tilt - vignette) * _per_photo(tf.exp(_uniform(rng, count, -0.25, 0.2)))
     mean = tf.reduce_mean(unit, axis=(1, 2), keepdims=True)
     return (mean + (unit - mean) * _per_photo(_uniform(rng, count, 0.8, 1.25))) * 255
+
+
+def _toned(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
+    """A little gamma, brightness and tint."""
+    count = tf.shape(views)[0]
+    unit = tf.clip_by_value(views / 255, 0, 1) ** _per_photo(tf.exp(_uniform(rng, count, -0.15, 0.15)))
+    gains = tf.exp(rng.uniform((count, 1, 1, 3), -0.07, 0.07)) * _per_photo(tf.exp(_uniform(rng, count, -0.15, 0.15)))
+    return tf.clip_by_value(unit * gains, 0, 1) * 255
 
 
 def _resampled(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:

@@ -96,7 +96,7 @@ def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFram
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     """Absent columns filled: source `unknown`, a group for each photo, no split."""
-    rows = rows.reindex(columns=["path", "label", "source", "group", "split"])
+    rows = rows.reindex(columns=["path", "label", "source", "group", "split"]).astype("str")
     rows["source"] = rows["source"].fillna("unknown")
     if rows["group"].isna().all():
         rows["group"] = rows["path"]

@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
-
 from model_code.canary import canary_photo, differences, expected_answer
-
-_ARTIFACT = "artifacts/package"
-"""Where an MLflow model of this project keeps its package."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +25,6 @@ class Canary:
     def of_package(cls, package: Path) -> "Canary":
         """Read a model package's canary. Raises OSError, ValueError."""
         return cls(canary_photo(package), expected_answer(package))
-
-    @classmethod
-    def of_version(cls, name: str, version: str, cache: Path) -> "Canary":
-        """The canary of a registered version, kept below `cache`. Raises MlflowException, OSError, ValueError."""
-        kept = cache / name / version
-        if not kept.is_dir():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            incoming = kept.with_name(f"{version}.partial")
-            for file in ("canary.jpg", "canary.json"):
-                mlflow.artifacts.download_artifacts(f"models:/{name}/{version}/{_ARTIFACT}/{file}", dst_path=str(incoming))
-            incoming.rename(kept)
-        return cls.of_package(kept / _ARTIFACT)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _MODEL_TAG, _VERSION_TAG, _SENT_TAG = "monitoring.model", "monitoring.version", 
 _CHUNK = 1000
 """Metrics that MLflow takes in one call."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-_EVENTS = ("drift_status",)
+_EVENTS = ("drift_status", "drift_alarm")
 """Tags whose setting others are told of (registry webhooks): set only when they change."""
 
 
@@ -33,14 +33,14 @@ class MlflowWriter:
 
     def write(self, waiting: Waiting, deadline: float) -> None:
         """As Writer.write. What the server has already of a batch is not sent again."""
-        with _short_waits(self._timeout_seconds):
+        with short_waits(self._timeout_seconds):
             try:
                 self._write(waiting, deadline)
             except MlflowException as error:
                 kind = TrackingRefusedError if error.error_code in _REFUSALS else TrackingUnavailableError
-                raise kind(_first_line(error)) from error
+                raise kind(first_line(error)) from error
             except (RequestException, OSError) as error:
-                raise TrackingUnavailableError(_first_line(error)) from error
+                raise TrackingUnavailableError(first_line(error)) from error
 
     def run_id(self, model: str, version: str) -> str:
         """The monitoring run of a model version, made if there is none. Raises MlflowException.
@@ -56,6 +56,18 @@ class MlflowWriter:
         if first != made:
             self._client.delete_run(made)
         return first
+
+    def run_page(self, model: str, version: str) -> str | None:
+        """Address of the monitoring run in MLflow's UI; None where there is no server, or it does not answer."""
+        if not self._client.tracking_uri.startswith("http"):
+            return None
+        try:
+            with short_waits(self._timeout_seconds):
+                run_id = self.run_id(model, version)
+                return f"{self._client.tracking_uri}/#/experiments/{self._experiment_id()}/runs/{run_id}"
+        except (MlflowException, RequestException, OSError) as error:
+            _logger.warning("The alert goes out without the report's address: %s", first_line(error))
+            return None
 
     def _write(self, waiting: Waiting, deadline: float) -> None:
         batch = waiting.batch
@@ -116,12 +128,13 @@ def _sent_tag(key: str, count: int) -> RunTag:
     return RunTag(_SENT_TAG, f"{key} {count}")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a line of a log."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 @contextmanager
-def _short_waits(seconds: int) -> Iterator[None]:
+def short_waits(seconds: int) -> Iterator[None]:
     """Inside, MLflow's client waits for an answer this long and tries once more; its own patience is an hour."""
     short = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     before = {name: os.environ.get(name) for name in short}

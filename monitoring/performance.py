@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitoring.checks import Check
+from monitoring.checks import Check, Level
 from monitoring.limits import DriftLimits
 from monitoring.realised import RealisedPerformance
 from profiles.estimate import estimate_performance
@@ -14,15 +14,18 @@ from profiles.statistics import mean_p_value
 def performance_checks(
     profile: Profile, reference: Reference | None, limits: DriftLimits, realised: RealisedPerformance | None
 ) -> list[Check]:
-    """Estimated accuracy, and realised if labels have come, against what the confidence promised on the reference."""
+    """Estimated accuracy, and realised if labels have come, against what the confidence promised on the reference.
+
+    An estimate that chance explains is nothing to worry about; labels that say so are few, and worth a look.
+    """
     usual = reference and estimate_performance(reference.profile)
     estimated = estimate_performance(profile)
     if usual is None or estimated is None:
         return []
     limit = max(usual.accuracy - limits.max_accuracy_drop, 0.0)
-    found = [("estimated", estimated.accuracy, estimated.n)]
+    found: list[tuple[str, float, int, Level]] = [("estimated", estimated.accuracy, estimated.n, "ok")]
     if realised is not None and realised.labelled:
-        found.append(("realised", realised.correct / realised.labelled, realised.labelled))
+        found.append(("realised", realised.correct / realised.labelled, realised.labelled, "warning"))
     # A right answer counts 1, a wrong one 0: its deviation on the reference, an upper bound of that of the confidence.
     deviation = np.sqrt(usual.accuracy * (1 - usual.accuracy))
     return [
@@ -36,7 +39,7 @@ def performance_checks(
             beyond=value < limit,
             p_value=mean_p_value(usual.accuracy - value, deviation, n, usual.n),
             expected=usual.accuracy,
-            insignificant="warning",
+            insignificant=by_chance,
         )
-        for statistic, value, n in found
+        for statistic, value, n, by_chance in found
     ]

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -28,16 +28,15 @@ def metric_name(text: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", text)[:250]
 
 
-def prediction_points(records: pa.RecordBatch, classes: tuple[str, ...], first_step: int) -> Iterator[Point]:
+def prediction_points(records: pa.Table, classes: tuple[str, ...], steps: Iterable[int]) -> Iterator[Point]:
     """The points of each record, which is a step of its own; a photo with an error has only `prediction_count`.
 
-    records: PREDICTION_COLUMNS and `prob_<class>`. first_step: how many of the version's records came before.
+    records: PREDICTION_COLUMNS and `prob_<class>`. steps: for each, how many of the version's records came before.
     """
     times = pc.divide(records["timestamp"].cast(pa.int64()), 1000).to_pylist()
     columns = _NAMES | {f"prob_{name}": metric_name(f"prob_{name}") for name in classes}
     values = {name: records[column].to_pylist() for column, name in columns.items()}
-    for row, time in enumerate(times):
-        step = first_step + row
+    for row, (time, step) in enumerate(zip(times, steps, strict=True)):
         yield Point("prediction_count", step + 1, time, step)
         yield from (Point(name, column[row], time, step) for name, column in values.items() if column[row] is not None)
 

@@ -105,6 +105,11 @@ class Spool:
         (self._folder / incoming).rename(target)
         self._drop_outdated(batch, artifacts)
 
+    def discard(self, batch_id: str) -> None:
+        """Drop a batch that a killed run has put and never remembered; nothing happens if there is none."""
+        (self._folder / batch_id / "batch.json").unlink(missing_ok=True)  # from here on it is gone
+        shutil.rmtree(self._folder / batch_id, ignore_errors=True)
+
     def waiting(self) -> list[Waiting]:
         """The batches that have not been sent, oldest first."""
         found = sorted(path.parent for path in self._folder.glob("*/batch.json") if not path.parent.name.startswith("."))

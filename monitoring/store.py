@@ -141,6 +141,10 @@ class RecordStore:
             )
             yield from (batch for batch in batches if batch.num_rows)
 
+    def columns(self) -> list[str]:
+        """Names of the columns that the version's records have."""
+        return record_schema(self.state().classes).names
+
     def remove_uncommitted(self) -> None:
         """Remove what a killed run has left behind."""
         newest = self.state().commit

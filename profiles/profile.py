@@ -64,7 +64,7 @@ class Profile:
     @classmethod
     def _of_batch(cls, batch: pa.RecordBatch, layout: Layout) -> Self:
         lost = int(np.nansum(numbers(batch, "lost_records")))  # a canary's record may be the one that reports a loss
-        batch = batch.select([name for name in batch.schema.names if name in {*_FACTS, *layout.streams, *EMBEDDING}])
+        batch = batch.select([name for name in batch.schema.names if name in set(profile_columns(layout))])
         traffic = pc.invert(column(batch, "canary", pa.bool_()).fill_null(False))
         batch = batch if traffic.false_count == 0 else batch.filter(traffic)
         site = column(batch, "site", pa.string()).fill_null(NO_SITE).dictionary_encode()
@@ -119,6 +119,11 @@ class Profile:
         layout = Layout.from_json(stored["layout"])
         sites = {name: Tally.from_json(tally, layout) for name, tally in stored["sites"].items()}
         return cls(layout, sites, Sample.from_json(stored["sample"]), stored["lost"])
+
+
+def profile_columns(layout: Layout) -> list[str]:
+    """The columns of records that a profile is made from."""
+    return list(dict.fromkeys([*_FACTS, "lost_records", *layout.streams, *EMBEDDING]))
 
 
 def _bounded(names: list[str]) -> list[str]:

@@ -14,6 +14,8 @@ import mlflow
 import pytest
 
 from monitoring.health import Canary, Health, probe
+from monitoring.packages import Packages, PackageUnavailableError
+from profiles.reference import REFERENCE_FILE, Reference
 from tests.servers import NAME, PROJECT, Served, free_port, read_records
 
 PACKAGE = PROJECT / "models"
@@ -64,15 +66,29 @@ def test_the_served_model_is_up_and_its_canary_is_marked(served: Served, canary:
     assert record["canary"] is True
 
 
-def test_the_canary_of_a_registered_version(
+def test_the_package_of_a_registered_version_is_fetched_once(
     registry: dict[str, str], canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    packages = Packages(tmp_path, timeout_seconds=20)
     mlflow.set_tracking_uri(registry["MLFLOW_TRACKING_URI"])
-    assert Canary.of_version(NAME, "1", tmp_path) == canary
-    mlflow.set_tracking_uri("http://127.0.0.1:9")
-    assert Canary.of_version(NAME, "1", tmp_path) == canary
+    fetched = packages.find(NAME, "1")
+    assert fetched is not None
+    assert Canary.of_package(fetched) == canary
+    assert Reference.load(fetched / REFERENCE_FILE).name == "validation"
+    assert packages.find(NAME, "999") is None
+    assert packages.find("no-such-model", "1") is None
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    assert packages.find(NAME, "1") == fetched
+    with pytest.raises(PackageUnavailableError):
+        packages.find(NAME, "2")
     mlflow.set_tracking_uri(None)
+
+
+def test_packages_that_need_no_registry(tmp_path: Path) -> None:
+    packages = Packages(tmp_path, timeout_seconds=1)
+    assert packages.find(NAME, "bundled") == PACKAGE
+    assert packages.find(NAME, "unregistered") is None
 
 
 def test_the_expected_answer_is_up(canary: Canary) -> None:

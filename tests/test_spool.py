@@ -156,7 +156,7 @@ def test_points_are_read_in_chunks_from_any_place(spool: Spool) -> None:
 def test_each_record_is_a_step_with_its_own_time() -> None:
     lines = [record(0, NOON), failed(1), record(2, NOON + minutes(1), predicted_class="normal")]
     table, _ = parse("".join(json.dumps(one) + "\n" for one in lines).encode(), CLASSES)
-    points = list(prediction_points(table.to_batches()[0], CLASSES, first_step=10))
+    points = list(prediction_points(table, CLASSES, range(10, 13)))
     by_name = {name: [(one.step, one.value) for one in points if one.name == name] for name in {one.name for one in points}}
     assert by_name == {
         "prediction_count": [(10, 11), (11, 12), (12, 13)],

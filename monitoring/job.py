@@ -1,0 +1,145 @@
+"""One run of the drift job: takes the log in, judges every version's new window, tells MLflow and people.
+
+A window is dealt with at the moment its version's memory is saved. A run killed before that is repeated by the next one; after
+that, results wait in the spool and an alert in the memory, where the next run finds them.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from monitoring.alerts import AlertOutbox
+from monitoring.findings import Findings
+from monitoring.health import Health
+from monitoring.ingest import ingest
+from monitoring.judging import is_ready, judge_window
+from monitoring.limits import DriftLimits
+from monitoring.lock import only_run
+from monitoring.memory import Memories
+from monitoring.mlflow_writer import MlflowWriter
+from monitoring.packages import Packages, PackageUnavailableError
+from monitoring.references import NoReferenceError, ProductionWindow, References
+from monitoring.report import make_report
+from monitoring.results import batch_id, make_batch, points
+from monitoring.served import probe_served
+from monitoring.settings import MonitoringSettings
+from monitoring.spool import Spool
+from monitoring.statuses import write_statuses
+from monitoring.storage import Storage
+from monitoring.store import RecordStore, StoreError, find_stores
+from monitoring.window import read_window
+from profiles.layout import Layout
+
+_logger = logging.getLogger(__name__)
+_SEND_SECONDS = 300.0
+"""How long one run may take to send what waits; the rest goes out with the next."""
+_SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has done for one version."""
+
+    model: str
+    version: str
+    found: Findings | None
+    """None: no window was judged"""
+    why_not: str = ""
+    """A sentence"""
+    failed: bool = False
+    """No window will be judged before somebody acts"""
+
+    def __str__(self) -> str:
+        name = f"{self.model} version {self.version}"
+        if self.found is None:
+            return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {self.why_not}"
+        verdict = self.found.verdict
+        told = f"{name}: {verdict.status} ({self.found.span}). {self.found.problem} {self.found.action}"
+        reasons = [f"  {check.level}: {check}" for check in verdict.reasons[:_SHOWN_REASONS]]
+        return "\n".join([told, *reasons, *(f"  note: {note}" for note in self.found.notes)])
+
+
+class DriftJob:
+    """What runs share. Raises SettingError for an alert URL of an unknown kind, StorageError for such a log."""
+
+    def __init__(
+        self,
+        settings: MonitoringSettings,
+        limits: DriftLimits,
+        make_writer: Callable[[], MlflowWriter],
+        keep_days: int | None = None,
+        reference: ProductionWindow | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """reference: what is taken in the place of each version's own."""
+        state = settings.state_dir
+        self._settings, self._limits, self._make_writer = settings, limits, make_writer
+        self._keep_days, self._now = keep_days, now
+        self._storage = Storage(settings.inference_log)
+        self._packages = Packages(state / "packages", settings.mlflow_timeout_seconds)
+        self._references = References(state / "references", self._packages, reference)
+        self._memories = Memories(state)
+        self._spool = Spool(state / "spool")
+        self._outbox = AlertOutbox(state / "alerts", settings.alert_urls)
+
+    def run(self) -> list[Outcome]:
+        """Judge what is due. Raises BusyError; OSError; ValueError where the job's own files are damaged."""
+        url = self._settings.health_url
+        with only_run(self._settings.state_dir):
+            self._hand_over_alerts()  # of a run that was killed
+            probed = probe_served(url, self._storage, self._packages) if url else None
+            outcomes = []
+            for store in find_stores(self._storage):
+                is_probed = probed is not None and probed[0] == (store.model, store.version)
+                outcomes.append(self._judge(store, probed[1] if is_probed else None))
+            if self._settings.tracking_enabled and self._spool.waiting():
+                self._spool.send(self._make_writer(), _SEND_SECONDS)
+            self._hand_over_alerts()
+            self._outbox.deliver(self._now())
+            self._write_statuses()
+        return outcomes
+
+    def _judge(self, store: RecordStore, health: Health | None) -> Outcome:
+        """health: of the served model, if it is this version."""
+        try:
+            return self._judge_open_window(store, health)
+        except PackageUnavailableError as error:
+            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
+            return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}")
+        except (StoreError, NoReferenceError) as error:  # of one version; the others are judged all the same
+            _logger.error("%s version %s is not judged: %s", store.model, store.version, error)
+            return Outcome(store.model, store.version, None, str(error), failed=True)
+
+    def _judge_open_window(self, store: RecordStore, health: Health | None) -> Outcome:
+        memory = self._memories.read(store.model, store.version)
+        self._spool.discard(batch_id(store.model, store.version, memory.windows + 1))
+        held = ingest(store, self._now(), self._keep_days).after
+        reference = self._references.find(store, self._now()) if held.records else None
+        layout = reference.layout if reference else Layout.generic(held.classes)
+        window = read_window(store, memory.commit, layout, held.records - memory.records)
+        if not is_ready(window, memory, health, self._now(), self._limits):
+            why = f"{window.predictions} predictions since the last window, which needs {self._limits.min_predictions}."
+            return Outcome(store.model, store.version, None, why)
+        judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits)
+        found = judgement.found
+        if self._settings.tracking_enabled:
+            self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
+        self._memories.save(store.model, store.version, judgement.memory)
+        return Outcome(store.model, store.version, found)
+
+    def _hand_over_alerts(self) -> None:
+        """From the versions' memories to the outbox, which takes each once."""
+        for store in find_stores(self._storage):
+            memory = self._memories.read(store.model, store.version)
+            if memory.alert is not None:
+                tracked = self._settings.tracking_enabled and bool(self._settings.alert_urls)
+                page = self._make_writer().run_page(store.model, store.version) if tracked else None
+                self._outbox.put(replace(memory.alert, report_url=page), self._now())
+                self._memories.save(store.model, store.version, replace(memory, alert=None))
+
+    def _write_statuses(self) -> None:
+        known = {
+            (one.model, one.version): self._memories.read(one.model, one.version).status for one in find_stores(self._storage)
+        }
+        write_statuses(self._settings.state_dir, {version: status for version, status in known.items() if status})

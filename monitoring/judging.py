@@ -1,0 +1,105 @@
+"""Judges one version's open window."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitoring.feedback import LabelBook
+from monitoring.findings import Findings
+from monitoring.health import Health
+from monitoring.limits import DriftLimits
+from monitoring.memory import KEPT_WINDOWS, PastWindow, VersionMemory
+from monitoring.realised import RealisedPerformance, join
+from monitoring.results import make_alert
+from monitoring.state import is_due
+from monitoring.store import RecordStore
+from monitoring.verdict import judge
+from monitoring.window import Window
+from profiles.reference import Reference
+
+_LABELS_OF = timedelta(days=30)
+"""Predictions whose labels tell of the present: labels come days later, and old ones tell of old photos."""
+
+
+def is_ready(window: Window, memory: VersionMemory, health: Health | None, now: datetime, limits: DriftLimits) -> bool:
+    """Whether the window is judged now. A server that is down is not waited for: nothing may come any more."""
+    if health is not None and not health.up:
+        return True
+    if window.predictions == 0 and memory.status in (None, "insufficient_data"):
+        return False  # silence is told of once
+    starts = [moment for moment in (window.profile.whole.first, memory.judged) if moment is not None]
+    return is_due(window.profile, max(starts), now, limits)
+
+
+def realised_performance(store: RecordStore, now: datetime) -> RealisedPerformance | None:
+    """What labels say of the version's latest predictions; None without labels. Raises OSError, StoreError."""
+    labels = LabelBook(store.storage, store.model).read()
+    return join(labels, [store], start=now - _LABELS_OF).versions.get(store.version)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of a window, with what is to be remembered once its results are safe."""
+
+    found: Findings
+    memory: VersionMemory
+
+
+def judge_window(
+    store: RecordStore,
+    window: Window,
+    memory: VersionMemory,
+    reference: Reference | None,
+    health: Health | None,
+    now: datetime,
+    limits: DriftLimits,
+) -> Judgement:
+    """window: all records of the store since `memory`. Raises OSError, StoreError."""
+    realised = realised_performance(store, now)
+    held = store.state()
+    missing = max(held.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
+    verdict = judge(window.profile, reference, limits, health, missing, realised)
+    alarm, event = memory.alarm.after(verdict.status, limits)
+    number = memory.windows + 1
+    past = PastWindow.of(number, verdict, window.profile.whole.mean_confidence, now)
+    found = Findings(
+        model=store.model,
+        version=store.version,
+        number=number,
+        judged=now,
+        verdict=verdict,
+        profile=window.profile,
+        reference=reference,
+        alarm=alarm,
+        event=event,
+        realised=realised,
+        health=health,
+        load_time_seconds=window.load_time_seconds,
+        history=(*memory.history, past)[-KEPT_WINDOWS:],
+        notes=_notes(store.version, window, reference),
+    )
+    judged = VersionMemory(
+        commit=held.commit,
+        records=held.records,
+        predictions=memory.predictions + window.predictions,
+        missing=held.missing,
+        windows=number,
+        judged=now,
+        alarm=alarm,
+        alert=make_alert(found),
+        history=found.history,
+    )
+    return Judgement(found, judged)
+
+
+def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
+    notes = []
+    if reference is None:
+        notes.append(f"No reference came with version {version}: only the rules and the service are judged, not drift.")
+    elif reference.name.startswith("window:"):
+        notes.append(f"Judged against production data, {reference.name}, not against the reference of the model's package.")
+    if window.every > 1:
+        notes.append(
+            f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "
+            "all of them are in the figures of the window."
+        )
+    return tuple(notes)

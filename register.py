@@ -18,7 +18,7 @@ from model_code.schema import MODEL_NAME
 
 def _register(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        package = BUNDLED_PACKAGE
+        package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
         if asked.model:
             from lifecycle.own_model import package_own_model  # imports TensorFlow
 
@@ -53,8 +53,9 @@ def _list(asked: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="register | promote | list")
-    register = commands.add_parser("register", help="register the bundled model, or your own Keras model with --model")
+    register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
     register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
+    register.add_argument("--package", default="", help="a model package that train.py has written")
     register.add_argument("--classes", default="", help="your model's classes in the order of its outputs: a,b,c")
     register.add_argument("--image-size", type=int, default=224, help="side of your model's square input, pixels")
     register.add_argument("--preprocessing", choices=SCALINGS, default="none", help="pixel range your model was trained on")

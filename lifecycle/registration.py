@@ -84,8 +84,12 @@ def _params(facts: ModelFacts) -> dict[str, Any]:
 
 
 def _metrics(figures: dict[str, Any], prefix: str) -> dict[str, float]:
-    """Flatten nested figures into metric names: {"recall": {"a": 1}} -> {"validation_recall_a": 1}."""
+    """Flatten nested figures into metric names: {"recall": {"a": {"value": 1, ...}}} -> {"validation_recall_a": 1, ...}."""
     flat: dict[str, float] = {}
     for name, value in figures.items():
-        flat |= _metrics(value, f"{prefix}_{name}") if isinstance(value, dict) else {f"{prefix}_{name}": float(value)}
+        key = prefix if name == "value" else f"{prefix}_{name}"
+        if isinstance(value, dict):
+            flat |= _metrics(value, key)
+        elif isinstance(value, (int, float)):
+            flat[key] = float(value)
     return flat

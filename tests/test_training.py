@@ -1,4 +1,4 @@
-"""Training on tiny sets: it learns, resumes, calibrates, writes packages that answer; and what cannot be trained on is refused."""
+"""Training on tiny sets: it learns, resumes, writes packages that answer; what cannot be trained on is refused."""
 
 import shutil
 from collections.abc import Iterator

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
+Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""A disc square, uint8 (D, D, 3), and random numbers -> a square of the same shape"""
+
 
 def blurred(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Out of focus: Gaussian of 1/60 to 1/25 of the side."""
@@ -53,7 +56,5 @@ def cropped(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(detail.resize((side, side), Image.Resampling.BICUBIC))
 
 
-DEGRADATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    one.__name__: one for one in (blurred, darkened, overexposed, hazed, occluded, cropped)
-}
-"""Name -> a function of a disc square, uint8 (D, D, 3), that keeps its shape."""
+DEGRADATIONS: dict[str, Degradation] = {one.__name__: one for one in (blurred, darkened, overexposed, hazed, occluded, cropped)}
+"""Every way, by name"""

@@ -33,16 +33,6 @@ def test_run_uri(registry: dict[str, str], tmp_path: Path, retina: bytes) -> Non
         assert _is_good(server.classify(retina)[0], "unregistered")
 
 
-@pytest.mark.skipif(not shutil.which("pyenv"), reason="MLflow's virtualenv environments need pyenv, which is not installed")
-def test_an_environment_made_by_virtualenv(model_folder: Path, tmp_path: Path, retina: bytes) -> None:
-    """From the model's pinned requirements, without any registry. (test_readme.py serves an alias in one made by uv.)"""
-    env = environment(MLFLOW_ENV_ROOT=str(tmp_path / "envs"))
-    with serve_model(str(model_folder), tmp_path / "served", env, "--env-manager", "virtualenv") as server:
-        assert _is_good(server.classify(retina)[0], "bundled")
-        executables = {Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode() for pid in server.workers()}
-    assert any(str(tmp_path / "envs") in one for one in executables)
-
-
 def test_models_predict(registry: dict[str, str], tmp_path: Path, retina: bytes) -> None:
     request = tmp_path / "request.json"
     rows = [{"image": base64.b64encode(retina).decode()}]

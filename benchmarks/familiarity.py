@@ -36,10 +36,10 @@ RUINED = 100
 SQUARE = Recipe(368)
 """Its disc squares have 400 pixels a side."""
 _NOTES = """
-- No fundus: scikit-image's samples, whole and two quarters of each; faces (its `lfw_subset`); noise of all grains; plain colours. AUROC of
-  `ood_score` against the validation photos.
-- Ruined: validation photos, each changed at random within the limits of `training/degrade.py`; other random numbers and photos than the
-  gradability score was fitted on, but the same ways.
+- No fundus: scikit-image's samples, whole and two quarters of each; faces (its `lfw_subset`); noise of all grains; plain
+  colours. AUROC of `ood_score` against the validation photos.
+- Ruined: validation photos, each changed at random within the limits of `training/degrade.py`; other random numbers and photos
+  than the gradability score was fitted on, but the same ways.
 - Other cameras: photos from no source of the training set. "wrong" is known only where the folder's name is a class.
 - The limits were fitted on the same validation photos, so the shares of the first row are what was asked for, not a finding.
 """
@@ -79,11 +79,8 @@ def no_fundus(rng: np.random.Generator) -> list[Image.Image]:
     for name in PICTURES:
         picture = _rgb(getattr(skimage.data, name)())
         width, height = picture.size
-        found += [
-            picture,
-            picture.crop((0, 0, width // 2, height // 2)),
-            picture.crop((width // 2, height // 2, width, height)),
-        ]
+        quarters = (0, 0, width // 2, height // 2), (width // 2, height // 2, width, height)
+        found += [picture, *(picture.crop(quarter) for quarter in quarters)]
     found += [_rgb(face).resize((250, 250)) for face in skimage.data.lfw_subset()[:100:5]][:FACES]
     for grain in (0, 1, 2, 4, 8, 16, 32):
         field = gaussian_filter(rng.normal(size=(300, 300, 3)), (grain, grain, 0))

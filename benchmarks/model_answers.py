@@ -51,7 +51,7 @@ def cut(share: float) -> Change:
     """`share` of the disc's height blackened at its top and at its bottom."""
 
     def change(photo: Image.Image) -> Image.Image:
-        left, top, right, bottom = find_disc(photo)
+        _, top, _, bottom = find_disc(photo)
         band = round(share * (bottom - top))
         pixels = np.array(photo)
         pixels[: top + band] = 0

@@ -30,12 +30,13 @@ from model_code.preprocessing import Recipe, disc_square, field_of_view, prepare
 RECIPE = Recipe(224)
 POSITIVE, NEGATIVE = "diabetic_retinopathy", "normal"
 _NOTES = f"""
-- Probes: a random forest of 200 trees in five folds by patient tells {POSITIVE} from {NEGATIVE}, which come from two sources, by nothing but the
-  features named; AUROC, 0.5 is chance. "Before": of the file, or of the disc's crop. "After": of what the network sees.
-- Silhouette: which pixels of a 56 x 56 raster are brighter than 14. Colour: mean and deviation of each channel. Fine grain: deviation of
-  each channel's Laplacian, and its excess on the borders of the 8 x 8 blocks of JPEG.
-- Colour and fine grain are not removed, since disease shows in them too; augmentation makes them say less. The second table tells
-  what that is worth: the accuracy of the answers to validation photos changed in ways that no diagnosis hangs on.
+- Probes: a random forest of 200 trees in five folds by patient tells {POSITIVE} from {NEGATIVE}, which come from
+  two sources, by nothing but the features named; AUROC, 0.5 is chance. "Before": of the file, or of the disc's crop. "After":
+  of what the network sees.
+- Silhouette: which pixels of a 56 x 56 raster are brighter than 14. Colour: mean and deviation of each channel. Fine grain:
+  deviation of each channel's Laplacian, and its excess on the borders of the 8 x 8 blocks of JPEG.
+- Colour and fine grain are not removed, since disease shows in them too; augmentation makes them say less. The second table
+  tells what that is worth: the accuracy of the answers to validation photos changed in ways that no diagnosis hangs on.
 """
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/variants.py --photos-dir FOLDER [--package models] [--write]
 
-FOLDER holds fundus photos in `fundus/` and their `manifest.csv`. Needs TensorFlow. Latency: the variants take turns, one thread.
+FOLDER holds fundus photos in `fundus/` and their `manifest.csv`. Needs TensorFlow. The variants take
+turns, on one thread.
 """
 
 import argparse
@@ -34,9 +35,10 @@ ROUNDS, CALLS = 20, 10
 CALIBRATION = 200
 """Training photos that full int8 takes its ranges from."""
 _NOTES = """
-- Agreement: largest difference of a probability from float32's on the validation photos; "other class": share of photos with another answer.
-- float32 is bundled: it is as fast as float16, which only halves the file and moves probabilities, hence decisions and the statistics of drift; dynamic int8
-  gains nothing in speed; full int8 is the fastest and moves probabilities most.
+- Largest difference: of a probability from float32's, on the validation photos. Other class: share of photos with another
+  answer.
+- float32 is bundled. float16 only halves the file; the int8 forms move probabilities, and so decisions and what drift is
+  told by.
 """
 
 

@@ -53,6 +53,7 @@ def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], c
     assert not any(line.startswith(("tensorflow", "keras")) for line in requirements)
     package = {path.name for path in (folder / "artifacts" / "package").iterdir()}
     assert {"classifier.tflite", "classifier.keras", "model.json", "statistics.npz", "canary.jpg", "canary.json"} <= package
+    assert "reference_profile.json" in package
     assert (folder / "input_example.json").is_file()
     assert not list(folder.rglob("*.pkl"))
     logged = client.get_run(version.run_id).data

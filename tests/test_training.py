@@ -195,6 +195,20 @@ def test_the_command_trains_and_mlflow_holds_the_run(photos: Path, base: str, tm
     assert plots | {"manifest.csv", "duplicates.csv", "accuracy_by_source.json"} <= listed
 
 
+def test_a_trained_package_registers_and_training_goes_on_from_the_version(
+    trained: tuple[Training, Finished], tmp_path: Path, tracking: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, finished = trained
+    env = environment(MLFLOW_TRACKING_URI=tracking.url, TF_CPP_MIN_LOG_LEVEL="3")
+    done = python("register.py", "register", "--name", "tiny", "--package", str(training.output), env=env)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.url)
+    again = run(replace(_training(training.folder, "models:/tiny/1", tmp_path, epochs=0), size=32))
+    assert again.facts.recipe == finished.facts.recipe
+    assert again.facts.classes == ("smooth", "striped")
+    assert again.probabilities == pytest.approx(finished.probabilities, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [

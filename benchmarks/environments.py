@@ -11,12 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from lifecycle.resolve import bundled_model
-from tests.servers import environment, serve_model
+from tests.servers import PROJECT, environment, serve_model
 
 MANAGERS = ("virtualenv", "uv")
 

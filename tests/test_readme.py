@@ -8,19 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 
+from monitoring.limits import DriftLimits
 from tests.servers import PROJECT, end, environment, free_port, run, started
 
 RUN_BY = {
     "./start_mlflow.sh": "the fixture `stack` of this module",
     "./run_tests.sh": "whoever runs these tests",
     "mlflow run . --env-manager local": "test_projects.py: main_registers_promotes_and_scores",
+    "mlflow run . -e drift": "test_drift_end_to_end.py",
     "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_projects.py: promote",
     "python samples/score_with_spark.py": "test_ways_to_serve.py: spark_scores_a_folder_of_photos",
+    "python train.py --data photos": "test_training.py: the_command_trains, a_trained_package_registers",
     "python register.py register --name my-model": "test_registry.py: a_model_of_ones_own",
 }
 """Start of a command that another test runs -> which."""
@@ -106,6 +109,7 @@ def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
     assert "Serving eye-disease-classifier version 1 (registry)" in said
     assert '"model_version": "1"' in said
     assert f"http://127.0.0.1:{stack.mlflow_port}" in said
+    assert "eye-disease-classifier version 1: waiting. 1 predictions since the last window, which needs 50." in said
     assert not list((stack.checkout / ".venv").glob("lib/*/site-packages/tensorflow"))
 
 
@@ -146,6 +150,7 @@ def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
     }
     sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring")]
     read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z_]+)"', path.read_text())} - {"MODEL_SOURCE"}
+    read |= {f"DRIFT_{limit.name.upper()}" for limit in fields(DriftLimits)}
     scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
     unknown = {name for name in documented - read if name not in scripts}
     assert (read - documented, unknown) == (set(), set())

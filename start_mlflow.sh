@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets everything up and runs it: tracking server with UI, registered model, served model. Ctrl-C stops all of it.
+# Sets everything up and runs it: tracking server with UI, registered model, served model, drift job. Ctrl-C stops all of it.
 # Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those listed in README.md.
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -9,7 +9,7 @@ MLFLOW_PORT=${MLFLOW_PORT:-5000}
 SERVE_PORT=${SERVE_PORT:-8080}
 SERVE_WORKERS=${SERVE_WORKERS:-1}
 STATE="$PWD/.mlflow-local"
-TRACKER="" SERVER=""
+TRACKER="" SERVER="" JOB=""
 
 # stop PID: ends a child and all it has started (each child leads a process group of its own).
 stop() {
@@ -24,6 +24,7 @@ stop() {
 
 stop_all() {
     trap - EXIT
+    stop "$JOB"
     stop "$SERVER"
     stop "$TRACKER"
     echo "Stopped."
@@ -68,6 +69,8 @@ export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}" # nothing is
 export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT"
 export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"
 export MODEL_CACHE_DIR="${MODEL_CACHE_DIR:-$STATE/model_cache}"
+export MONITORING_DIR="${MONITORING_DIR:-$STATE/monitoring}"
+export HEALTH_CHECK_URL="${HEALTH_CHECK_URL:-http://127.0.0.1:$SERVE_PORT}"
 
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -94,11 +97,22 @@ grep -E '^Serving|NOT SERVING' "$STATE/serving.log"
 echo "The answer to samples/retina.jpg:"
 python samples/request.py samples/retina.jpg --url "http://127.0.0.1:$SERVE_PORT" || fail "the served model gave no answer; its log is $STATE/serving.log"
 
+python drift_job.py run --every 15m >"$STATE/drift.log" 2>&1 </dev/null &
+JOB=$!
+echo "The drift job's first run:"
+for _ in $(seq 240); do
+    grep -qE '^[0-9]{4}-' "$STATE/drift.log" && break
+    kill -0 "$JOB" 2>/dev/null || { cat "$STATE/drift.log" >&2; fail "the drift job has ended; its log is $STATE/drift.log"; }
+    sleep 0.5
+done
+cat "$STATE/drift.log"
+
 cat <<TEXT
 
   MLflow UI     $MLFLOW_TRACKING_URI
   Served model  http://127.0.0.1:$SERVE_PORT/invocations
   Records       $INFERENCE_LOG_DIR
+  Drift job     every 15 minutes; log in $STATE/drift.log, results in the MLflow UI
 
 Send a photo of your own:
 
@@ -111,4 +125,5 @@ TEXT
 while sleep 1; do
     kill -0 "$TRACKER" 2>/dev/null || fail "the tracking server has ended; its log is $STATE/tracking.log"
     kill -0 "$SERVER" 2>/dev/null || fail "the served model has ended; its log is $STATE/serving.log"
+    kill -0 "$JOB" 2>/dev/null || fail "the drift job has ended; its log is $STATE/drift.log"
 done

@@ -119,7 +119,7 @@ class DriftJob:
         layout = reference.layout if reference else Layout.generic(held.classes)
         window = read_window(store, memory.commit, layout, held.records - memory.records)
         if not is_ready(window, memory, health, self._now(), self._limits):
-            why = f"{window.predictions} predictions since the last window, which needs {self._limits.min_predictions}."
+            why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
             return Outcome(store.model, store.version, None, why)
         judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits)
         found = judgement.found

@@ -2,13 +2,15 @@
 
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogFormatter, PercentFormatter
 
 from monitoring.findings import Findings
 from profiles.estimate import estimate_performance
@@ -16,7 +18,7 @@ from profiles.layout import LATENCY_EDGES
 
 _WINDOW, _REFERENCE, _BAD = "#0b6e99", "#9a9a9a", "#b3261e"
 _QUALITY = ("brightness", "contrast", "sharpness", "field_of_view_share")
-_SHOWN_STREAMS, _SHOWN_SITES = 6, 10
+_SHOWN_STREAMS, _SHOWN_SITES, _LONGEST_NAME = 6, 10, 32
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -32,13 +34,13 @@ class Plot:
     def __init__(self, name: str, title: str, draw: Callable[[Figure], None], height: float = 3.2) -> None:
         """height: inches; the width is 6, which a phone shows at two thirds."""
         self.name, self.title = name, title
-        with rc_context(_STYLE):
+        with _styled():
             self._figure = Figure(figsize=(6, height), layout="constrained")
             draw(self._figure)
 
     def svg(self) -> str:
         """An element to put into a page; as wide as the page allows."""
-        with rc_context(_STYLE):
+        with _styled():
             buffer = io.StringIO()
             self._figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         element = buffer.getvalue()[buffer.getvalue().index("<svg") :]
@@ -49,7 +51,7 @@ class Plot:
 
     def png(self) -> bytes:
         """720 pixels wide."""
-        with rc_context(_STYLE):
+        with _styled():
             buffer = io.BytesIO()
             self._figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
         return buffer.getvalue()
@@ -82,11 +84,11 @@ def _class_mix(figure: Figure, found: Findings) -> None:
         sides.append((found.reference.profile.whole.classes, _REFERENCE, "reference", 0.2))
     for counts, colour, label, offset in sides:
         axes.barh(places + offset, counts / max(counts.sum(), 1), 0.4, color=colour, label=label)
-    axes.set_yticks(places, [name.replace("_", " ") for name in classes])
+    axes.set_yticks(places, [_plain(name.replace("_", " ")) for name in classes])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("share of answers")
-    axes.legend(frameon=False)
+    _legend(figure)
 
 
 def _distributions(figure: Figure, found: Findings, streams: list[str]) -> None:
@@ -103,8 +105,8 @@ def _distributions(figure: Figure, found: Findings, streams: list[str]) -> None:
             axes.step(edges, counts.cumsum()[:-1] / max(counts.sum(), 1), where="post", color=colour, label=label)
         axes.set(xlabel=stream.replace("_", " "), ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.axes[0].legend(frameon=False)
     figure.supylabel("photos up to this value", fontsize=11)
+    _legend(figure)
 
 
 def _accuracy(figure: Figure, found: Findings) -> None:
@@ -117,8 +119,12 @@ def _accuracy(figure: Figure, found: Findings) -> None:
     if realised and realised.accuracy:
         share = realised.accuracy
         rows.append((f"realised, {share.n} labels", share.value, share.low, share.high, _BAD))
-        rows += [(f"recall of {name}", one.value, one.low, one.high, _BAD) for name, one in realised.recall.items()]
+        rows += [(f"recall of {_plain(name)}", one.value, one.low, one.high, _BAD) for name, one in realised.recall.items()]
     axes = figure.subplots()
+    if not rows:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no answers", ha="center", transform=axes.transAxes)
+        return
     for row, (_, value, low, high, colour) in enumerate(rows):
         axes.errorbar(value, row, xerr=[[max(value - low, 0)], [max(high - value, 0)]], fmt="o", color=colour, capsize=4)
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
@@ -138,6 +144,8 @@ def _latency(figure: Figure, found: Findings) -> None:
     if len(used):
         axes.set_xlim(LATENCY_EDGES[used[0]] / 1.5, LATENCY_EDGES[used[-1] + 1] * 1.5)
     axes.set_xscale("log")
+    for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set(xlabel="milliseconds", ylabel="photos")
 
 
@@ -156,8 +164,7 @@ def _history(figure: Figure, found: Findings) -> None:
     numbers = [one.number for one in found.history]
     axes.set(xlabel="window", ylabel="times its limit", ylim=(0, None), xlim=(min(numbers) - 0.5, max(numbers) + 0.5))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if worst:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    _legend(figure)
 
 
 def _sites(figure: Figure, sites: list[tuple[str, float]]) -> None:
@@ -177,8 +184,28 @@ def _worst_sites(found: Findings) -> list[tuple[str, float]]:
         if check.site is not None and check.limit:
             ratio, before = check.value / check.limit, worst.get(check.site)
             if before is None or ratio > before[1]:
-                worst[check.site] = (f"{check.site or '(none)'}: {check.stream}", ratio)
+                worst[check.site] = (f"{_plain(check.site or '(none)')}: {check.stream}", ratio)
     return sorted(worst.values(), key=lambda one: -one[1])[:_SHOWN_SITES]
+
+
+def _plain(text: str) -> str:
+    """A name that others have chosen: short, and no formula."""
+    return text[:_LONGEST_NAME].replace("$", r"\$")
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # A site's name in another script: the page shows it, the PNG cannot.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def _legend(figure: Figure) -> None:
+    """Below the axes, where it hides nothing; each name once."""
+    named = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if named:
+        figure.legend(named.values(), named, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
 def _is_accuracy(name: str) -> bool:

@@ -13,6 +13,7 @@ _ACTIONS = {
     "prevalence": "Find out whether other patients are examined now; if so, take a newer reference: the photos are as before.",
     "rule": "Look at the photos of this window and at the report's plots; until it is clear why, let a specialist look.",
 }
+_SHOWN_SITES = 3
 _STREAMS = {"acquisition": "The photos are not like those of the reference", "prevalence": "The mix of classes has changed"}
 
 
@@ -41,7 +42,8 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     streams = [check for check in bad if check.source == "stream"]
     if streams and verdict.kind:
         sites = [site or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
-        where = f" of site {', '.join(sites)}" if sites else ""
+        more = f" and {len(sites) - _SHOWN_SITES} more" if len(sites) > _SHOWN_SITES else ""
+        where = f" of site {', '.join(sites[:_SHOWN_SITES])}{more}" if sites else ""
         problem = f"{_STREAMS[verdict.kind]} ({verdict.kind} shift{where}): {streams[0]}."
         return problem, _ACTIONS[verdict.kind].format(where=where)
     first = bad[0]

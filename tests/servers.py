@@ -30,7 +30,19 @@ def free_port() -> int:
 
 def environment(**changes: str) -> dict[str, str]:
     """This process's environment without the settings of a developer's own shell."""
-    own = ("MLFLOW_", "INFERENCE_", "MAX_", "MODEL_", "ENABLE_", "REGISTRY_", "SERVE_")
+    own = (
+        "MLFLOW_",
+        "INFERENCE_",
+        "MAX_",
+        "MODEL_",
+        "ENABLE_",
+        "REGISTRY_",
+        "SERVE_",
+        "DRIFT_",
+        "MONITORING_",
+        "HEALTH_",
+        "ALERT_",
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     venv = Path(sys.executable).parent
     return kept | {"PATH": f"{venv}{os.pathsep}{kept['PATH']}", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"} | changes

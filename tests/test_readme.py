@@ -109,7 +109,7 @@ def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
     assert "Serving eye-disease-classifier version 1 (registry)" in said
     assert '"model_version": "1"' in said
     assert f"http://127.0.0.1:{stack.mlflow_port}" in said
-    assert "eye-disease-classifier version 1: waiting. 1 predictions since the last window, which needs 50." in said
+    assert "eye-disease-classifier version 1: waiting. 1 of the 50 predictions that a window needs." in said
     assert not list((stack.checkout / ".venv").glob("lib/*/site-packages/tensorflow"))
 
 

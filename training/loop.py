@@ -31,7 +31,7 @@ class Schedule:
     average: float = 0.99
     """Momentum of the weights' moving average, by step."""
     patience: int = 8
-    """Epochs without a better one after which training stops."""
+    """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
     seed: int = 1
 
 
@@ -139,7 +139,8 @@ class _Keeper(keras.callbacks.Callback):
         temporary.replace(self._work / HISTORY)
         self._report(reached)
         best = max(range(len(self._history)), key=lambda i: self._history[i].score)
-        self.model.stop_training = len(self._history) - 1 - best >= self._schedule.patience
+        waited = len(self._history) - 1 - max(best, self._schedule.epochs // 2)
+        self.model.stop_training = waited >= self._schedule.patience
 
     def _measure(self, epoch: int, training_loss: float) -> Epoch:
         logits = np.concatenate([self.model.predict_on_batch(batch) for batch in _batches(self._views)])

@@ -15,12 +15,17 @@ from training.run import Training, run
 PROJECT = Path(__file__).parent
 
 
+def _path(text: str) -> Path | None:
+    """`mlflow run` gives what was left out as an empty text."""
+    return Path(text) if text else None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     photos = parser.add_mutually_exclusive_group(required=True)
-    photos.add_argument("--data", type=Path, help="folder with one subfolder a class")
-    photos.add_argument("--manifest", type=Path, help="CSV with path and label, and source, group (patient), split if known")
-    parser.add_argument("--photos", type=Path, help="folder that the manifest's paths start from (the manifest's own)")
+    photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
+    photos.add_argument("--manifest", type=_path, help="CSV with path and label, and source, group (patient), split if known")
+    parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
     parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
     parser.add_argument("--image-size", type=int, default=224, help="side of the network's input, pixels")

@@ -4,25 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
-
-@dataclass(frozen=True)
-class Share:
-    """Hits among n photos, with the 95 % Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, hits: np.ndarray) -> "Share":
-        """The share of true values in bool (n,), n > 0."""
-        found = binomtest(int(hits.sum()), len(hits))
-        interval = found.proportion_ci(0.95, method="wilson")
-        return cls(found.statistic, float(interval.low), float(interval.high), len(hits))
+from evaluation.shares import Share, calibration_error
 
 
 @dataclass(frozen=True)
@@ -61,7 +45,7 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, .
         accuracy=Share.of(correct),
         macro_f1=float(f1_score(labels, answers, labels=present, average="macro", zero_division=0)),
         macro_auroc=macro_auroc(probabilities, labels),
-        calibration_error=calibration_error(probabilities, labels),
+        calibration_error=calibration_error(probabilities.max(axis=1), correct),
         recall={classes[i]: Share.of(correct[labels == i]) for i in present},
         accuracy_by_source={str(name): Share.of(correct[sources == name]) for name in np.unique(sources)},
         confusion=confusion_matrix(labels, answers, labels=range(len(classes))).tolist(),
@@ -73,18 +57,3 @@ def macro_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     if len(np.unique(labels)) < scores.shape[1]:
         return float("nan")
     return float(np.mean([roc_auc_score(labels == i, scores[:, i]) for i in range(scores.shape[1])]))
-
-
-def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[tuple[float, float, int]]:
-    """(mean confidence, accuracy, photos) of each equal-width bin of confidence that has photos; (N, C) and int (N,)."""
-    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    index = np.minimum((confidence * bins).astype(int), bins - 1)
-    return [
-        (float(confidence[index == b].mean()), float(correct[index == b].mean()), int((index == b).sum()))
-        for b in np.unique(index)
-    ]
-
-
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error of (N, C) probabilities, over 15 bins of confidence (Naeini et al., AAAI 2015)."""
-    return sum(abs(sure - right) * photos for sure, right, photos in reliability(probabilities, labels)) / len(labels)

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from sklearn.metrics import auc, roc_curve
 
-from evaluation.figures import Figures, reliability
+from evaluation.figures import Figures
+from evaluation.shares import reliability
 
 matplotlib.use("Agg")
 
@@ -29,7 +30,7 @@ def plot_confusion(figures: Figures, classes: tuple[str, ...], path: Path) -> No
 
 def plot_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path) -> None:
     """Accuracy against confidence, (N, C) and int (N,); points as large as their share of the photos."""
-    sure, right, photos = np.array(reliability(probabilities, labels)).T
+    sure, right, photos = np.array(reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)).T
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes.scatter(sure, right, s=20 + 600 * photos / photos.sum())

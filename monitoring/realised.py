@@ -3,34 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import binomtest
 
+from evaluation.shares import Share, calibration_error
 from monitoring.feedback import Labels, time_of
 from monitoring.store import RecordStore
 
 _COLUMNS = ["prediction_id", "predicted_class", "confidence"]
-_BINS = 15
 _BETWEEN_ID_AND_RECORD = timedelta(hours=1)
 """A prediction's id is made before its record's timestamp: at most the time a request takes."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share with its 95 % interval (Wilson, JASA 22, 1927), all 0..1."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, hits: int, n: int) -> "Share":
-        """`hits` of `n`, which is at least 1."""
-        interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-        return cls(hits / n, float(interval.low), float(interval.high), n)
 
 
 @dataclass(frozen=True)
@@ -90,15 +72,8 @@ def _realised(joined: pa.Table) -> RealisedPerformance:
     return RealisedPerformance(
         labelled=answered.num_rows,
         correct=int(right.sum()),
-        accuracy=Share.of(int(right.sum()), len(right)),
-        recall={name: Share.of(int(right[truth == name].sum()), int((truth == name).sum())) for name in sorted(set(truth))},
+        accuracy=Share.of(right),
+        recall={name: Share.of(right[truth == name]) for name in sorted(set(truth))},
         calibration_error=calibration_error(answered["confidence"].to_numpy(), right),
         unanswered=joined.num_rows - answered.num_rows,
     )
-
-
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error of confidences, float (n,) in 0..1, and whether each answer was right, bool (n,)."""
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins, right - confidence, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))

@@ -4,14 +4,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as papq
 import pytest
 
 from monitoring.feedback import FeedbackError, Label, LabelBook, Labels, time_of
 from monitoring.ingest import ingest
-from monitoring.realised import Share, calibration_error, join
+from monitoring.realised import join
 from monitoring.storage import Storage
 from monitoring.store import RecordStore, find_stores
 from tests.logs import CLASSES, MODEL, NOON, append, failed, minutes, prediction_id, record
@@ -189,18 +188,3 @@ def test_labels_on_s3(s3_bucket: str) -> None:
 
 def test_the_time_in_an_id() -> None:
     assert time_of(prediction_id(NOON + minutes(1.5))) == NOON + minutes(1.5)
-
-
-def test_the_interval_is_wilsons() -> None:
-    """Against the closed form, z = 1.959964."""
-    share, z = Share.of(8, 10), 1.959964
-    centre, spread = (0.8 + z**2 / 20) / (1 + z**2 / 10), z * np.sqrt(0.8 * 0.2 / 10 + z**2 / 400) / (1 + z**2 / 10)
-    assert (share.low, share.high) == pytest.approx((centre - spread, centre + spread), abs=1e-6)
-    assert Share.of(5, 5).high == 1.0
-    assert Share.of(0, 5).low == 0.0
-
-
-def test_calibration_error_by_hand() -> None:
-    confidence, right = np.array([0.9, 0.9, 0.5, 1.0]), np.array([True, False, True, True])
-    assert calibration_error(confidence, right) == pytest.approx((2 * abs(0.5 - 0.9) + abs(1 - 0.5) + 0) / 4)
-    assert calibration_error(np.array([1.0]), np.array([False])) == 1.0

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.figures import Share, calibration_error, macro_auroc, measure, reliability
+from evaluation.figures import macro_auroc, measure
 from evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
+from evaluation.shares import Share, calibration_error, reliability
 
 CLASSES = ("a", "b", "c")
 
 
 def test_a_share_has_its_wilson_interval() -> None:
-    share = Share.of(np.arange(50) < 45)
-    # The interval of 45 of 50 by hand: centre (0.9 + z2/100) / (1 + z2/50), z = 1.96.
-    assert (share.value, share.n) == (0.9, 50)
-    assert (share.low, share.high) == pytest.approx((0.7864, 0.9565), abs=1e-4)
+    """Against the closed form, z = 1.959964."""
+    share, z = Share.of(np.arange(10) < 8), 1.959964
+    centre, spread = (0.8 + z**2 / 20) / (1 + z**2 / 10), z * np.sqrt(0.8 * 0.2 / 10 + z**2 / 400) / (1 + z**2 / 10)
+    assert (share.value, share.n) == (0.8, 10)
+    assert (share.low, share.high) == pytest.approx((centre - spread, centre + spread), abs=1e-6)
 
 
 @pytest.mark.parametrize("hits", [0, 7])
@@ -56,17 +58,16 @@ def test_ties_count_half() -> None:
 
 
 def test_the_calibration_error_of_a_worked_example() -> None:
-    probabilities = np.array([[0.95, 0.05], [0.85, 0.15], [0.35, 0.65], [0.65, 0.35], [0.0, 1.0]])
-    labels = np.array([0, 1, 1, 1, 1])
+    confidence, right = np.array([0.95, 0.85, 0.65, 0.65, 1.0]), np.array([True, False, True, False, True])
     # Fifteen bins of 0.0667: 0.95 and 1.0 share the last, both right, gap 0.025, share 2/5; 0.85 alone, wrong, gap 0.85,
     # share 1/5; 0.65 twice, one right, gap 0.15, share 2/5.
-    assert calibration_error(probabilities, labels) == pytest.approx(0.025 * 0.4 + 0.85 * 0.2 + 0.15 * 0.4)
-    assert [photos for *_, photos in reliability(probabilities, labels)] == [2, 1, 2]
+    assert calibration_error(confidence, right) == pytest.approx(0.025 * 0.4 + 0.85 * 0.2 + 0.15 * 0.4)
+    assert [photos for *_, photos in reliability(confidence, right)] == [2, 1, 2]
 
 
-@pytest.mark.parametrize(("labels", "error"), [([0, 0], 0.0), ([1, 1], 1.0), ([0, 1], 0.5)])
-def test_full_confidence_lies_in_the_last_bin(labels: list[int], error: float) -> None:
-    assert calibration_error(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array(labels)) == pytest.approx(error)
+@pytest.mark.parametrize(("right", "error"), [([True, True], 0.0), ([False, False], 1.0), ([True, False], 0.5)])
+def test_full_confidence_lies_in_the_last_bin(right: list[bool], error: float) -> None:
+    assert calibration_error(np.array([1.0, 1.0]), np.array(right)) == pytest.approx(error)
 
 
 def test_every_plot_is_a_picture(tmp_path: Path) -> None:

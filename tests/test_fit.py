@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from evaluation.figures import calibration_error
+from evaluation.shares import calibration_error
 from model_code.embedding import LOGGED_COMPONENTS
 from model_code.familiarity import ood_score, quality_margin, source_distance
 from training.fit import (
@@ -31,8 +31,9 @@ def test_an_overconfident_network_is_calibrated_by_its_temperature() -> None:
     labels = (rng.random((5_000, 1)) > softmax(logits, axis=1).cumsum(axis=1)).sum(axis=1).clip(0, 2)
     overconfident = logits * 4
     fitted = overconfident / fit_temperature(overconfident, labels)
-    assert calibration_error(softmax(overconfident, axis=1), labels) > 0.15
-    assert calibration_error(softmax(fitted, axis=1), labels) < 0.03
+    right = logits.argmax(axis=1) == labels
+    assert calibration_error(softmax(overconfident, axis=1).max(axis=1), right) > 0.15
+    assert calibration_error(softmax(fitted, axis=1).max(axis=1), right) < 0.03
 
 
 def test_the_fitted_components_are_orthonormal_and_the_strongest_come_first() -> None:

@@ -7,13 +7,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from evaluation.shares import Share
 from monitoring.findings import Findings
 from monitoring.limits import DriftLimits
 from monitoring.memory import KEPT_WINDOWS, PastWindow
-from monitoring.realised import RealisedPerformance, Share
+from monitoring.realised import RealisedPerformance
 from monitoring.report import REPORT_FILE, make_report
 from monitoring.state import AlarmState
 from monitoring.verdict import judge
@@ -62,7 +64,7 @@ def _findings(records: pa.Table, reference: Reference | None, windows: int = 1, 
 @pytest.fixture(scope="module")
 def full(reference: Reference) -> dict[str, bytes]:
     """Of a drifted window with sites of every kind, labels, and as much history as there can be."""
-    realised = RealisedPerformance(20, 17, Share.of(17, 20), {"normal": Share.of(9, 10)}, 0.05, 0)
+    realised = RealisedPerformance(20, 17, Share.of(np.arange(20) < 17), {"normal": Share.of(np.arange(10) < 9)}, 0.05, 0)
     records = _records(600, seed=2, sites=SITES, sharpness=0.5)
     notes = ("Judged against <b>production</b> data.",)
     return make_report(_findings(records, reference, KEPT_WINDOWS, realised=realised, notes=notes, event="raise"))

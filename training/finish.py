@@ -12,7 +12,8 @@ import pyarrow as pa
 from scipy.special import softmax
 
 from conversion.package_builder import add_network, seal
-from evaluation.figures import Figures, calibration_error, measure
+from evaluation.figures import Figures, measure
+from evaluation.shares import calibration_error
 from model_code.classifier import Classifier
 from model_code.identity import UNREGISTERED_VERSION
 from model_code.package import LITERT_FILE, ModelFacts
@@ -52,7 +53,8 @@ def finish(network: Path, photos: Photos, folder: Path, canary: Path, output: Pa
         facts = replace(facts, temperature=fit_temperature(logits, validation.labels))
         probabilities = softmax(logits / facts.temperature, axis=1)
         figures = measure(probabilities, validation.labels, facts.classes, validation.sources)
-        before = calibration_error(softmax(logits, axis=1), validation.labels)
+        right = logits.argmax(axis=1) == validation.labels
+        before = calibration_error(softmax(logits, axis=1).max(axis=1), right)
         known = {"validation": figures.as_dict() | {"calibration_error_before": before}}
         statistics = replace(fit_embedding(learned["embedding"]), class_weights=class_weights)
         if "style" in learned:

@@ -95,7 +95,7 @@ class Photographer:
 
     def score_degraded(self, photos: Sequence[bytes], how: Degradation) -> pa.Table:
         """Records of the photos, each degraded."""
-        return self.score([_encoded(how.apply(_opened(photo), how.amount), how.quality) for photo in photos])
+        return self.score([degraded(photo, how) for photo in photos])
 
     def score_not_fundus(self, count: int, seed: int = 0) -> pa.Table:
         """Records of random cut-outs of the sample pictures that show no retina."""
@@ -108,6 +108,11 @@ class Photographer:
             left, top = (int(rng.integers(0, extent - side + 1)) for extent in picture.size)
             cut.append(_encoded(picture.crop((left, top, left + side, top + side)), _QUALITY))
         return self.score(cut)
+
+
+def degraded(photo: bytes, how: Degradation) -> bytes:
+    """A JPEG of the photo, as it would have come."""
+    return _encoded(how.apply(_opened(photo), how.amount), how.quality)
 
 
 def read_photos(folder: Path, split: str | None = None) -> tuple[list[bytes], np.ndarray]:

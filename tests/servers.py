@@ -142,7 +142,12 @@ def serve_tracking(folder: Path) -> Any:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    env = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    env = environment(
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http,https",
+        MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
+        MLFLOW_WEBHOOK_CACHE_TTL="0",
+    )
     return started(command, f"http://127.0.0.1:{port}", "/health", folder, env)
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from monitoring.health import Canary, Health, probe
 from monitoring.packages import Packages, PackageUnavailableError
+from monitoring.served import probe_served
+from monitoring.storage import Storage
 from profiles.reference import REFERENCE_FILE, Reference
 from tests.servers import NAME, PROJECT, Served, free_port, read_records
 
@@ -162,3 +164,45 @@ def test_a_connection_that_breaks_is_down(canary: Canary) -> None:
         thread.join()
     assert not found.up
     assert "/ping:" in found.reason
+
+
+class Registered(Packages):
+    """A registry with the versions 1 and 2, whose canaries have different answers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, timeout_seconds=1)
+        for version, decision in (("1", "report"), ("2", "retake")):
+            package = folder / NAME / version
+            package.mkdir(parents=True)
+            (package / "canary.jpg").write_bytes(b"photo")
+            (package / "canary.json").write_text(json.dumps({"decision": decision}))
+
+
+def _wrote(log: Path, version: str, hour: int) -> None:
+    (log / NAME / version).mkdir(parents=True)
+    (log / NAME / version / f"20260301T{hour:02d}-p.jsonl").touch()
+
+
+@pytest.mark.parametrize(("decision", "up"), [("retake", True), ("report", False)])
+def test_each_version_is_asked_for_its_own_answer(tmp_path: Path, decision: str, up: bool) -> None:
+    """Version 1 wrote last; 2 is served by now."""
+    _wrote(tmp_path, "1", 12)
+    answer = {"predictions": [{"decision": decision, "model_version": "2", "error_code": None}]}
+    with _server(200, lambda: (200, json.dumps(answer).encode())) as url:
+        found = probe_served(url, Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert found is not None
+    assert (found[0], found[1].up) == ((NAME, "2"), up)
+
+
+def test_a_server_that_names_no_version_is_the_one_that_wrote_last(tmp_path: Path) -> None:
+    _wrote(tmp_path, "2", 11)
+    _wrote(tmp_path, "1", 12)
+    found = probe_served(f"http://127.0.0.1:{free_port()}", Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert found is not None
+    assert (found[0], found[1].up) == ((NAME, "1"), False)
+
+
+def test_a_version_of_no_registry_cannot_be_probed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _wrote(tmp_path, "unregistered", 12)
+    assert probe_served("http://127.0.0.1:9", Storage(str(tmp_path)), Packages(tmp_path, 1)) is None
+    assert "No health probe" in caplog.text

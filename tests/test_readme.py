@@ -146,7 +146,10 @@ def test_python_examples(stack: Stack) -> None:
 def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
     table = (PROJECT / "README.md").read_text().split("## Settings")[1].split("## ")[0]
     documented = {
-        name for row in table.splitlines() if row.startswith("| `") for name in re.findall("`([A-Z_]+)`", row.split("|")[1])
+        name
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall("`([A-Z][A-Z0-9_]+)`", row.split("|")[1])
     }
     sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring")]
     read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z_]+)"', path.read_text())} - {"MODEL_SOURCE"}

@@ -69,10 +69,11 @@ def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
 def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     book, now = LabelBook(Storage(settings.inference_log), asked.name), datetime.now(UTC)
     if asked.file:
-        print(f"{book.import_file(Path(asked.file), asked.by, now):,} labels taken.")
+        taken = book.import_file(Path(asked.file), asked.by, now)
     else:
         book.add(asked.prediction_id, asked.label, asked.by, now)
-        print("1 label taken.")
+        taken = 1
+    print(f"Labels taken: {taken:,}")
 
 
 def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="run | watch | feedback | replay")
     run = commands.add_parser("run", help="take the log in, judge what is due, tell MLflow and people; once, or --every")
     run.add_argument("--every", type=_interval, metavar="15m", help="again and again in this process, until it is stopped")
-    run.add_argument("--keep-days", type=int, metavar="N", help="remove records older than this; without it all are kept")
+    run.add_argument("--keep-days", type=_days, metavar="N", help="remove records older than this; without it all are kept")
     run.add_argument("--metrics-port", type=int, metavar="PORT", help="with --every: Prometheus metrics of the log")
     run.add_argument("--fail-on", choices=("drift",), help=f"exit status {DRIFT_EXIT_STATUS} if this run finds drift")
     run.add_argument("--reference", default="", metavar="window:FROM..TO", help="production data, not the model's reference")
@@ -112,6 +113,12 @@ def _interval(text: str) -> float:
         return parse_interval(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of days, 1 or more")
+    return int(text)
 
 
 def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from monitoring.alerts import AlertOutbox
 from monitoring.findings import Findings
 from monitoring.health import Health
 from monitoring.ingest import ingest
-from monitoring.judging import is_ready, judge_window
+from monitoring.judging import is_ready, is_silent, judge_window
 from monitoring.limits import DriftLimits
 from monitoring.lock import only_run
 from monitoring.memory import Memories
@@ -115,6 +115,8 @@ class DriftJob:
         memory = self._memories.read(store.model, store.version)
         self._spool.discard(batch_id(store.model, store.version, memory.windows + 1))
         held = ingest(store, self._now(), self._keep_days).after
+        if held.records == memory.records and is_silent(memory, health):
+            return Outcome(store.model, store.version, None, "No predictions since the last window.")
         reference = self._references.find(store, self._now()) if held.records else None
         layout = reference.layout if reference else Layout.generic(held.classes)
         window = read_window(store, memory.commit, layout, held.records - memory.records)

@@ -20,12 +20,17 @@ _LABELS_OF = timedelta(days=30)
 """Predictions whose labels tell of the present: labels come days later, and old ones tell of old photos."""
 
 
+def is_silent(memory: VersionMemory, health: Health | None) -> bool:
+    """Whether nothing needs to be said of a window without predictions: that a version is silent is told once."""
+    return memory.status in (None, "insufficient_data") and (health is None or health.up)
+
+
 def is_ready(window: Window, memory: VersionMemory, health: Health | None, now: datetime, limits: DriftLimits) -> bool:
     """Whether the window is judged now. A server that is down is not waited for: nothing may come any more."""
     if health is not None and not health.up:
         return True
-    if window.predictions == 0 and memory.status in (None, "insufficient_data"):
-        return False  # silence is told of once
+    if window.predictions == 0 and is_silent(memory, health):
+        return False
     starts = [moment for moment in (window.profile.whole.first, memory.judged) if moment is not None]
     return is_due(window.profile, max(starts), now, limits)
 

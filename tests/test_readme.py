@@ -190,7 +190,7 @@ def test_a_dead_child_stops_the_rest_and_is_named(stack: Stack, tmp_path: Path) 
     output = tmp_path / "again.log"
     process = _start(stack.checkout, stack.mlflow_port, stack.serve_port, output)
     try:
-        _wait_for(UP, process, output, seconds=120)
+        _wait_for(UP, process, output)
         assert "Installing" not in output.read_text()
         assert "The registry is empty" not in output.read_text()
         run("pkill", "-KILL", "-f", f"uvicorn.*--port {stack.serve_port} ", env=environment())

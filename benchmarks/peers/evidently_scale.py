@@ -6,14 +6,20 @@ Runs in an environment of its own; imports nothing of this project.
 """
 
 import json
-import resource
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
+
+
+def peak_mib() -> float:
+    """Most memory this process has had."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
@@ -27,8 +33,7 @@ def main() -> None:
     sides = [Dataset.from_pandas(one, data_definition=definition) for one in (records, reference)]
     found = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "said": f"{len(found)} metrics"}))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib(), "said": f"{len(found)} metrics"}))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ PICTURES = ("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "c
 PICTURES += ("hubble_deep_field", "immunohistochemistry", "logo", "moon", "page", "text", "rocket")
 FACES = 20
 RUINED = 100
-SQUARE = Recipe(368)
-"""Its disc squares have 400 pixels a side."""
+SQUARE = Recipe(400)
 _NOTES = """
 - No fundus: scikit-image's samples, whole and two quarters of each; faces (its `lfw_subset`); noise of all grains; plain
   colours. AUROC of `ood_score` against the validation photos.

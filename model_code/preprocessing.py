@@ -1,7 +1,7 @@
 """The one preprocessing function: training, registration and serving all call `prepare`.
 
-Fundus photos: crop to the retinal disc, pad to a square, resize, and keep one common circular field of view, which touches
-the view's sides. The circle matters: the silhouette of the camera's frame alone gives the data source, and so the class, away.
+Fundus photos: crop to the retinal disc, pad to a square, resize, and keep one common circular field of view. The circle
+matters: the silhouette of the camera's frame alone gives the data source, and so the class, away.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RESIZES = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 FIELD_OF_VIEW_RADIUS = 0.46
-"""Radius of the common field of view, as a share of the retinal disc's longer side."""
+"""Radius of the common field of view, as a share of the view's side."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,18 @@ class Recipe:
         """Pixels a side to decode: twice the input, so that a disc half as wide as its photo still has its pixels."""
         return 2 * self.input_size
 
-    @property
-    def disc_side(self) -> int:
-        """Pixels a side of the whole disc at the view's scale; even steps from `input_size`, so that the view is its centre."""
-        return self.input_size + 2 * round(self.input_size * (0.5 / FIELD_OF_VIEW_RADIUS - 1) / 2)
-
 
 def prepare(photo: Image.Image, recipe: Recipe) -> np.ndarray:
     """RGB photo of any size -> uint8 (S, S, 3) RGB, the view that the network and the image statistics see."""
     size = recipe.input_size
     if recipe.crop == "none":
         return np.asarray(photo.resize((size, size), RESIZES[recipe.resize]))
-    margin = (recipe.disc_side - size) // 2
-    return np.asarray(disc_square(photo, recipe).crop((margin, margin, margin + size, margin + size))) * _rgb_field_of_view(
-        size
-    )
+    return np.asarray(disc_square(photo, recipe)) * _rgb_field_of_view(size)
 
 
 def disc_square(photo: Image.Image, recipe: Recipe) -> Image.Image:
-    """RGB photo of any size -> its whole retinal disc in a black square, RGB, `recipe.disc_side` pixels a side."""
-    side = recipe.disc_side
+    """RGB photo of any size -> its whole retinal disc in a black square, RGB, `recipe.input_size` pixels a side."""
+    side = recipe.input_size
     disc = find_disc(photo)
     width, height = disc[2] - disc[0], disc[3] - disc[1]
     shrink = side / max(width, height)
@@ -114,9 +106,9 @@ def find_disc(photo: Image.Image) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=8)
 def field_of_view(size: int) -> np.ndarray:
-    """uint8 (size, size): 1 inside the common circle, whose diameter is `size`, 0 outside."""
+    """uint8 (size, size): 1 inside the common circle, 0 outside."""
     axis = np.arange(size) - (size - 1) / 2
-    inside = axis[:, None] ** 2 + axis[None, :] ** 2 <= (size / 2) ** 2
+    inside = axis[:, None] ** 2 + axis[None, :] ** 2 <= (FIELD_OF_VIEW_RADIUS * size) ** 2
     mask = inside.astype(np.uint8)
     mask.setflags(write=False)
     return mask

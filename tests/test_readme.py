@@ -140,7 +140,7 @@ def test_python_examples(stack: Stack) -> None:
         done = run(sys.executable, "-c", _adapted(block, stack), env=stack.environment(), cwd=stack.checkout)
         assert done.returncode == 0, (block, done.stderr)
         assert "diabetic_retinopathy" in done.stdout
-        assert "report" in done.stdout
+        assert "review" in done.stdout
 
 
 def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:

@@ -216,11 +216,9 @@ def test_what_cannot_be_trained_is_said_in_a_line(
 
 
 def _dataset(labels: list[str], squares: np.ndarray | None = None, **options: int) -> AugmentedPhotos:
-    recipe = Recipe(32)
-    side = recipe.disc_side
-    held = np.zeros((len(labels), side, side, 3), np.uint8) if squares is None else squares
+    held = np.zeros((len(labels), 32, 32, 3), np.uint8) if squares is None else squares
     classes = tuple(sorted(set(labels)))
-    return AugmentedPhotos(Photos(pd.DataFrame({"label": labels}), held, classes, recipe), batch=4, seed=1, **options)
+    return AugmentedPhotos(Photos(pd.DataFrame({"label": labels}), held, classes, Recipe(32)), batch=4, seed=1, **options)
 
 
 def test_rare_classes_are_repeated_and_weighed() -> None:
@@ -235,7 +233,7 @@ def test_rare_classes_are_repeated_and_weighed() -> None:
 
 
 def test_an_epoch_is_the_same_after_resuming() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (9, Recipe(32).disc_side, Recipe(32).disc_side, 3), dtype=np.uint8)
+    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
     labels = ["a"] * 5 + ["b"] * 4
     whole, resumed = _dataset(labels, squares), _dataset(labels, squares, epoch=1)
     first = whole[0][0]
@@ -246,7 +244,7 @@ def test_an_epoch_is_the_same_after_resuming() -> None:
 
 
 def test_augmented_views_stay_in_range_and_in_the_field_of_view() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (32, 70, 70, 3), dtype=np.uint8)
+    squares = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     views = augment(tf.constant(squares), 64, tf.random.Generator.from_seed(1)).numpy()
     assert views.shape == (32, 64, 64, 3)
     assert np.isfinite(views).all()
@@ -258,8 +256,8 @@ def test_augmented_views_stay_in_range_and_in_the_field_of_view() -> None:
 
 def test_augmentation_makes_the_colours_of_two_cameras_overlap() -> None:
     """Which of two tints a photo had is hard to tell once it is made to look as if by another camera."""
-    red, blue = (np.tile(np.uint8(colour), (64, 70, 70, 1)) for colour in ((180, 90, 60), (120, 90, 120)))
-    texture = np.random.default_rng(0).integers(-20, 20, (128, 70, 70, 1))
+    red, blue = (np.tile(np.uint8(colour), (64, 64, 64, 1)) for colour in ((180, 90, 60), (120, 90, 120)))
+    texture = np.random.default_rng(0).integers(-20, 20, (128, 64, 64, 1))
     squares = (np.concatenate([red, blue]) + texture).clip(0, 255).astype(np.uint8)
     order = np.random.default_rng(1).permutation(128)
     views = augment(tf.constant(squares[order]), 64, tf.random.Generator.from_seed(1)).numpy()

@@ -22,7 +22,7 @@ STYLE_GAIN = (0.6, 1.7)
 
 
 def augment(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tensor:
-    """uint8 (N, D, D, 3) disc squares -> float32 (N, size, size, 3) views of 0..255, each changed at random.
+    """uint8 (N, size, size, 3) disc squares -> float32 (N, size, size, 3) views of 0..255, each changed at random.
 
     Squares are those of `preprocessing.disc_square`; every view ends in the common field of view, as in serving.
     """
@@ -33,17 +33,17 @@ def augment(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tenso
 
 
 def _moved(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tensor:
-    """Mirrored, turned, zoomed and shifted; the centre (N, size, size, 3)."""
-    count, side = tf.shape(squares)[0], tf.cast(tf.shape(squares)[1], tf.float32)
+    """Mirrored, turned, zoomed and shifted."""
+    count = tf.shape(squares)[0]
     angle = _uniform(rng, count, -ROTATION, ROTATION)
     zoom = _uniform(rng, count, *ZOOM)
     mirror, flip = _sign(rng, count), _sign(rng, count)
     shift_x, shift_y = (_uniform(rng, count, -SHIFT, SHIFT) * size for _ in range(2))
     cos, sin = tf.cos(angle) / zoom, tf.sin(angle) / zoom
     a, b, c, d = mirror * cos, -mirror * sin, flip * sin, flip * cos
-    output_centre, input_centre = (size - 1) / 2, (side - 1) / 2
-    x0 = input_centre + shift_x - (a + b) * output_centre
-    y0 = input_centre + shift_y - (c + d) * output_centre
+    centre = (size - 1) / 2
+    x0 = centre + shift_x - (a + b) * centre
+    y0 = centre + shift_y - (c + d) * centre
     zeros = tf.zeros_like(a)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=squares,

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""A disc square, uint8 (D, D, 3), and random numbers -> a square of the same shape"""
+"""A disc square, uint8 (S, S, 3), and random numbers -> a square of the same shape"""
 
 
 def blurred(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,7 @@ _ROWS = 1024
 
 
 def find_duplicates(rows: pd.DataFrame, squares: np.ndarray) -> pd.DataFrame:
-    """Pairs of photos alike; squares uint8 (N, D, D, 3) in the order of `rows`.
+    """Pairs of photos alike; squares uint8 (N, S, S, 3) in the order of `rows`.
 
     Columns: first, second (positions in `rows`), path_1, path_2, label_1, label_2, similarity, identical (pixel by pixel).
     """

@@ -22,7 +22,7 @@ class Photos:
     rows: pd.DataFrame
     """path, label, source, group, split; the index is the photo's place in `squares`."""
     squares: np.ndarray
-    """uint8 (N, D, D, 3): `preprocessing.disc_square` of each photo, in a file."""
+    """uint8 (N, S, S, 3): `preprocessing.disc_square` of each photo, in a file."""
     classes: tuple[str, ...]
     recipe: Recipe
 
@@ -47,10 +47,8 @@ class Photos:
 
 
 def view_of(squares: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Disc squares, uint8 (..., D, D, 3) -> the views that serving sees, uint8 (..., S, S, 3)."""
-    margin = (recipe.disc_side - recipe.input_size) // 2
-    middle = slice(margin, margin + recipe.input_size)
-    return squares[..., middle, middle, :] * field_of_view(recipe.input_size)[..., None]
+    """Disc squares -> the views that serving sees, both uint8 (..., S, S, 3)."""
+    return squares * field_of_view(recipe.input_size)[..., None]
 
 
 def load_squares(
@@ -60,7 +58,7 @@ def load_squares(
 
     progress: called with (photos done, photos in all).
     """
-    shape = (len(rows), recipe.disc_side, recipe.disc_side, 3)
+    shape = (len(rows), recipe.input_size, recipe.input_size, 3)
     squares = np.lib.format.open_memmap(cache, mode="w+", dtype=np.uint8, shape=shape)
 
     def read(item: tuple[int, str]) -> tuple[str, str]:

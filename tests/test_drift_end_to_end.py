@@ -225,5 +225,5 @@ def test_pictures_that_are_no_fundus_photos(photographer: Photographer, referenc
 def test_another_class_mix_is_a_prevalence_shift(
     photographer: Photographer, reference: Reference, real_photos: pd.DataFrame
 ) -> None:
-    mix = _first(real_photos, 50, label="diabetic_retinopathy") + _first(real_photos, 10, label="normal")
+    mix = _first(real_photos, 100, label="diabetic_retinopathy") + _first(real_photos, 20, label="normal")
     assert _found(photographer.score(mix), reference) == ("drift", "prevalence")

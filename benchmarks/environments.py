@@ -1,4 +1,4 @@
-"""Serves the bundled model from environments that MLflow makes of its pinned requirements, and times the first answer.
+"""Environments that MLflow makes: serves the bundled model from its pinned requirements, and runs the project's entry point.
 
     python benchmarks/environments.py
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from lifecycle.resolve import bundled_model
-from tests.servers import PROJECT, environment, serve_model
+from tests.servers import PROJECT, environment, python, serve_model
 
 MANAGERS = ("virtualenv", "uv")
 
@@ -33,6 +33,13 @@ def main() -> None:
                 programs = {Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode() for pid in server.workers()}
         own = all(one.startswith(f"{folder}/envs") for one in programs)
         print(f"{manager}: version {answer['model_version']} answered after {seconds:.0f} s, in its own environment: {own}")
+    with tempfile.TemporaryDirectory() as folder:
+        env = environment(MLFLOW_ENV_ROOT=f"{folder}/envs", MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+        start = time.perf_counter()
+        done = python("-m", "mlflow", "run", str(PROJECT), "--env-manager", "uv", env=env, cwd=Path(folder))
+        if done.returncode:
+            sys.exit(done.stderr)
+        print(f"mlflow run . --env-manager uv: {done.stdout.splitlines()[0]} after {time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`mlflow run .` with and without an environment of its own; the files as conda and MLflow read them."""
+"""`mlflow run .` in the tests' environment (benchmarks/environments.py makes one); the files as conda and MLflow read them."""
 
 import sys
 from pathlib import Path
@@ -41,9 +41,9 @@ def test_main_registers_promotes_and_scores(store: dict[str, str], tmp_path: Pat
     assert listed[:3] == ["1", "Staging", "@staging"]
 
 
-def test_promote_in_an_environment_made_by_uv(store: dict[str, str], tmp_path: Path) -> None:
+def test_promote(store: dict[str, str], tmp_path: Path) -> None:
     parameters = ["-e", "promote", "-P", "version=1", "-P", "stage=Production"]
-    said = _mlflow_run(*parameters, "--env-manager", "uv", env=store, cwd=tmp_path)
+    said = _mlflow_run(*parameters, "--env-manager", "local", env=store, cwd=tmp_path)
     assert f"{NAME} version 1: Staging -> Production" in said
 
 

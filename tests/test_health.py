@@ -61,11 +61,15 @@ def _predictions(canary: Canary, **changes: Any) -> bytes:
 
 
 def test_the_served_model_is_up_and_its_canary_is_marked(served: Served, canary: Canary) -> None:
+    def canaries() -> list[dict[str, object]]:
+        return [one for one in read_records(served.records) if one["image_id"] == "canary"]
+
+    before = len(canaries())
     found = probe(served.url, canary)
     assert (found.up, found.reason, found.model_version) == (True, None, "1")
     assert found.response_time_ms > 0
-    (record,) = [one for one in read_records(served.records) if one["image_id"] == "canary"]
-    assert record["canary"] is True
+    assert len(canaries()) == before + 1
+    assert all(record["canary"] is True for record in canaries())
 
 
 def test_the_package_of_a_registered_version_is_fetched_once(

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_kill_9_loses_no_answered_prediction(registry: dict[str, str], tmp_path:
             while True:
                 try:
                     answers = server.classify(retina, b"no image")
-                except OSError:  # the server is dead: the end of this client
+                except (OSError, HTTPException):  # the server is dead: the end of this client
                     return
                 answered.extend(answer["prediction_id"] for answer in answers)
                 if len(answered) >= ANSWERS_BEFORE_KILL:

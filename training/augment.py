@@ -6,7 +6,7 @@ a set of several sources each of these tells the source, and so the class.
 
 import tensorflow as tf
 
-from model_code.preprocessing import field_of_view
+from model_code.preprocessing import FIELD_OF_VIEW_RADIUS, field_of_view
 
 ROTATION = 0.5
 """Radians to either side."""
@@ -21,20 +21,20 @@ STYLE_GAIN = (0.6, 1.7)
 """Limits for the change of local contrast by another photo's style: a hazy cataract must stay hazy."""
 
 
-def augment(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tensor:
-    """uint8 (N, size, size, 3) disc squares -> float32 (N, size, size, 3) views of 0..255, each changed at random.
+def augment(squares: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
+    """uint8 (N, S, S, 3) disc squares -> float32 (N, S, S, 3) views of 0..255, each changed at random.
 
     Squares are those of `preprocessing.disc_square`; every view ends in the common field of view, as in serving.
     """
-    views = _moved(tf.cast(squares, tf.float32), size, rng)
+    views = _moved(tf.cast(squares, tf.float32), rng)
     strange = _recompressed(_resampled(_recoloured(_restyled(views, rng), rng), rng), rng)
     views = tf.where(_chance(rng, tf.shape(views)[0], STRANGE) > 0, strange, _toned(views, rng))
     return _framed(views, rng)
 
 
-def _moved(squares: tf.Tensor, size: int, rng: tf.random.Generator) -> tf.Tensor:
+def _moved(squares: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
     """Mirrored, turned, zoomed and shifted."""
-    count = tf.shape(squares)[0]
+    size, count = squares.shape[1], tf.shape(squares)[0]
     angle = _uniform(rng, count, -ROTATION, ROTATION)
     zoom = _uniform(rng, count, *ZOOM)
     mirror, flip = _sign(rng, count), _sign(rng, count)
@@ -133,7 +133,7 @@ def _framed(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
     inside = tf.ones_like(views[..., :1], tf.bool)
     for chosen, position in ((vertical, rows), (vertical, 1 - rows), (horizontal, columns), (horizontal, 1 - columns)):
         inside &= position >= chosen * _per_photo(_uniform(rng, count, 0, FRAME_CUT))
-    radius = 0.5 - _chance(rng, count, 0.2) * _per_photo(_uniform(rng, count, 0, 0.07))
+    radius = FIELD_OF_VIEW_RADIUS - _chance(rng, count, 0.2) * _per_photo(_uniform(rng, count, 0, 0.07))
     inside &= (rows - 0.5) ** 2 + (columns - 0.5) ** 2 <= radius**2
     return views * tf.cast(inside, tf.float32) * _mask(size)
 

@@ -31,7 +31,7 @@ class AugmentedPhotos(keras.utils.PyDataset):
         self._shown = np.repeat(np.arange(len(self._labels)), repeats[self._labels])
         self._weights = class_weights(counts * repeats)
         self._rng = tf.random.Generator.from_seed(seed)
-        self._augment = tf.function(lambda squares: augment(squares, photos.recipe.input_size, self._rng))
+        self._augment = tf.function(lambda squares: augment(squares, self._rng))
         self._start_epoch()
 
     def __len__(self) -> int:

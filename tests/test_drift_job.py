@@ -19,61 +19,21 @@ from monitoring.job import DriftJob, Outcome
 from monitoring.limits import DriftLimits
 from monitoring.lock import BusyError, only_run
 from monitoring.packages import PackageUnavailableError
-from monitoring.points import Point
 from monitoring.references import NoReferenceError, ProductionWindow
 from monitoring.settings import MonitoringSettings
-from monitoring.spool import TrackingUnavailableError, Waiting
 from monitoring.statuses import read_statuses
 from monitoring.storage import Storage
 from profiles.layout import EMBEDDING
 from profiles.reference import Reference
 from tests.drift_logs import give_reference, write_log
 from tests.drift_records import CLASSES, make_errors, make_records
+from tests.drift_standins import Mlflow, People
 from tests.logs import MODEL, NOON, minutes
 from tests.servers import read_records
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 ALERT_URL = "json://127.0.0.1:9"
 BLURRED = {"sharpness": 0.5}
-
-
-class Mlflow:
-    """Stands for the tracking server: takes each batch once, as the real writer sees to."""
-
-    def __init__(self) -> None:
-        self.batches: dict[str, tuple[Waiting, list[Point], set[str]]] = {}
-        self.down = False
-
-    def write(self, waiting: Waiting, deadline: float) -> None:
-        if self.down:
-            raise TrackingUnavailableError("no connection")
-        files = {str(path.relative_to(waiting.artifacts)) for path in waiting.artifacts.rglob("*.*")}
-        self.batches[waiting.key] = (waiting, [point for chunk in waiting.points(0, 1000) for point in chunk], files)
-
-    def run_page(self, model: str, version: str) -> str | None:
-        return None if self.down else f"http://mlflow/{model}/{version}"
-
-    def points(self) -> list[Point]:
-        return [point for _, points, _ in self.batches.values() for point in points]
-
-    def metric(self, name: str) -> list[tuple[int, float]]:
-        return [(point.step, point.value) for point in self.points() if point.name == name]
-
-    def last(self) -> Waiting:
-        return list(self.batches.values())[-1][0]
-
-
-class People:
-    """Stands for an alert service."""
-
-    service_name = "people"
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def notify(self, title: str, body: str, notify_type: Any) -> bool:
-        self.told.append((title, body))
-        return True
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,20 @@ def read_int(env: Mapping[str, str], name: str, default: int, maximum: int | Non
     return int(text)
 
 
+def read_number(env: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
+    """The setting `name`, a number from `low` to `high`; unset or empty means `default`. Raises SettingError."""
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:  # nan neither
+        raise SettingError(name, env[name], f"a number, {low:g} to {high:g}")
+    return value
+
+
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

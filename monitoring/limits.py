@@ -5,22 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from model_code.errors import SettingError
-from model_code.settings import read_int
-
-
-def read_number(env: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
-    """The setting `name`, a number from `low` to `high`; unset or empty means `default`. Raises SettingError."""
-    text = env.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not low <= value <= high:  # nan neither
-        raise SettingError(name, env[name], f"a number, {low:g} to {high:g}")
-    return value
+from model_code.settings import read_int, read_number
 
 
 @dataclass(frozen=True)

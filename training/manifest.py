@@ -1,51 +1,17 @@
-"""Which photos to train on: a table with columns path, label, source, group and split, checked before any work is done."""
+"""Which photos may be trained on: labels and splits, checked before any work is done."""
 
 from difflib import get_close_matches
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-SPLITS = ("train", "val")
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+from evaluation.manifest import SPLITS, DataError, of_folder, read_manifest, some
+
+__all__ = ["MIN_PHOTOS", "DataError", "check", "of_folder", "read_manifest", "split"]
+
 MIN_PHOTOS = 4
 """Of a class, so that both splits can have some."""
-
-
-class DataError(ValueError):
-    """Photos or labels that cannot be trained on."""
-
-
-def of_folder(folder: Path) -> pd.DataFrame:
-    """The manifest of a folder with one subfolder a class. Raises DataError if there is no photo in it."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. Expected a folder with one subfolder a class.")
-    photos = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not photos:
-        raise DataError(f"{folder} holds no photos. Expected {folder}/<class>/<photo>.jpg (or png, bmp, tiff, webp).")
-    rows = pd.DataFrame({"path": [str(path.relative_to(folder)) for path in photos], "label": [p.parent.name for p in photos]})
-    return _completed(rows)
-
-
-def read_manifest(path: Path) -> pd.DataFrame:
-    """A manifest CSV with columns path and label, and source, group (patient) and split (train, val) if known.
-
-    Raises DataError for a missing column, an empty cell or a split that is neither `train` nor `val`.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file. Expected a CSV with the columns path and label.")
-    rows = pd.read_csv(path, dtype=str)
-    if missing := {"path", "label"} - set(rows.columns):
-        raise DataError(
-            f"{path} lacks the columns {sorted(missing)}. Expected path and label; source, group and split if known."
-        )
-    for column in {"path", "label", "group", "split"} & set(rows.columns):
-        if empty := list(rows.index[rows[column].isna()] + 2):
-            raise DataError(f"{path} has no {column} in the lines {_some(empty)}.")
-    if "split" in rows and (unknown := set(rows["split"]) - set(SPLITS)):
-        raise DataError(f"{path} has the splits {sorted(unknown)}. Expected only {' and '.join(SPLITS)}.")
-    return _completed(rows)
 
 
 def check(rows: pd.DataFrame, classes: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -61,7 +27,7 @@ def check(rows: pd.DataFrame, classes: tuple[str, ...] | None) -> tuple[str, ...
     if rare := {name: int(labels.get(name, 0)) for name in known if labels.get(name, 0) < MIN_PHOTOS}:
         raise DataError(f"Too few photos of {rare}. Expected at least {MIN_PHOTOS} of each class.")
     if twice := list(rows["path"][rows["path"].duplicated()]):
-        raise DataError(f"The photos {_some(twice)} are named more than once.")
+        raise DataError(f"The photos {some(twice)} are named more than once.")
     return known
 
 
@@ -87,23 +53,8 @@ def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFram
         rows["split"] = np.where(np.isin(np.arange(len(rows)), validation), "val", "train")
     sides = rows.groupby("group")["split"].nunique()
     if crossing := list(sides.index[sides > 1]):
-        raise DataError(f"The groups {_some(crossing)} have photos in train and in val. Put each group on one side.")
+        raise DataError(f"The groups {some(crossing)} have photos in train and in val. Put each group on one side.")
     for name in SPLITS:
         if lacking := sorted(set(rows["label"]) - set(rows["label"][rows["split"] == name])):
             raise DataError(f"The split {name} has no photo of {lacking}. Move some there, or add photos of other patients.")
     return rows
-
-
-def _completed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Absent columns filled: source `unknown`, a group for each photo, no split."""
-    rows = rows.reindex(columns=["path", "label", "source", "group", "split"]).astype("str")
-    rows["source"] = rows["source"].fillna("unknown")
-    if rows["group"].isna().all():
-        rows["group"] = rows["path"]
-        rows.attrs["grouped"] = False
-    return rows
-
-
-def _some(items: list[object]) -> str:
-    shown = ", ".join(str(item) for item in items[:5])
-    return f"{shown} and {len(items) - 5} more" if len(items) > 5 else shown

@@ -47,6 +47,7 @@ class EyeDiseaseModel(PythonModel):
             "model_name": name,
             "run_id": identity.run_id,
             "model_source": self._settings.model_source,
+            "role": self._settings.model_role,
             "model_load_time_seconds": round(time.perf_counter() - start, 3),
             "schema_version": SCHEMA_VERSION,
         }

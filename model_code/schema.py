@@ -16,6 +16,10 @@ DECISIONS = ("report", "review", "retake")
 """report: confident. review: low confidence or an unknown camera, a specialist should look. retake: not gradable, or not like
 a fundus photo."""
 
+ROLES = ("champion", "challenger", "shadow")
+"""champion: in Production. challenger: answers a share of the clients. shadow: answers nobody, its answers are only
+recorded."""
+
 PARAMS: dict[str, bool] = {"explain": False, "strict": False}
 """explain: add `heatmap_png`. strict: any bad row makes the whole request fail with HTTP 400."""
 

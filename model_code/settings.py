@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_code.errors import SettingError
+from model_code.schema import ROLES
 
 PILLOW_MAX_PIXELS = 89_478_485
 """Above it Pillow takes a photo for a decompression bomb; its guard stays on for whatever else runs in the process."""
@@ -47,6 +48,14 @@ def read_number(env: Mapping[str, str], name: str, default: float, low: float, h
     return value
 
 
+def read_choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """The setting `name`, one of `allowed`; unset or empty means the first. Raises SettingError."""
+    text = env.get(name, "").strip().lower() or allowed[0]
+    if text not in allowed:
+        raise SettingError(name, env[name], ", ".join(allowed))
+    return text
+
+
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -69,6 +78,8 @@ class ServingSettings:
     """INFERENCE_THREADS: photos worked on at a time by one process."""
     model_source: str
     """MODEL_SOURCE: where the served model came from (registry, cache, bundled); set by `serve.py`."""
+    model_role: str
+    """MODEL_ROLE: what the answers are for, one of ROLES; kept in every record."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "ServingSettings":
@@ -82,4 +93,5 @@ class ServingSettings:
             max_request_rows=read_int(env, "MAX_REQUEST_ROWS", 1_000),
             inference_threads=read_int(env, "INFERENCE_THREADS", min(8, _usable_cores())),
             model_source=env.get("MODEL_SOURCE") or "direct",
+            model_role=read_choice(env, "MODEL_ROLE", ROLES),
         )

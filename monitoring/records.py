@@ -47,7 +47,7 @@ def record_schema(classes: tuple[str, ...]) -> pa.Schema:
         {"timestamp": pa.timestamp("us", "UTC"), "process_id": pa.string(), "sequence": pa.int64(), "lost_records": pa.int64()}
         | answer
         | facts
-        | {"model_name": pa.string(), "run_id": pa.string(), "model_source": pa.string()}
+        | dict.fromkeys(("model_name", "run_id", "model_source", "role"), pa.string())
         | {"model_load_time_seconds": pa.float64(), "schema_version": pa.int64()}
     )
 

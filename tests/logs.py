@@ -48,6 +48,7 @@ def record(
         "model_name": MODEL,
         "run_id": "run-1",
         "model_source": "registry",
+        "role": "champion",
         "model_load_time_seconds": 0.25,
         "schema_version": SCHEMA_VERSION,
     } | changes

@@ -135,7 +135,7 @@ def test_a_record_has_the_answer_and_what_the_drift_job_needs_and_nothing_else(
     row = _predict(model, [base64_text(retina)], {"explain": True}, image_id=["left"], site=["clinic"])[0]
     record = _records(tmp_path)[0]
     stamp = {"timestamp", "process_id", "sequence", "lost_records"}
-    constants = {"model_name", "run_id", "model_source", "model_load_time_seconds", "schema_version"}
+    constants = {"model_name", "run_id", "model_source", "role", "model_load_time_seconds", "schema_version"}
     assert set(record) == set(answer_types(CLASSES)) | set(empty_facts()) | stamp | constants
     assert {name: record[name] for name in answer_types(CLASSES)} == {k: v for k, v in row.items() if k != "heatmap_png"}
     assert (record["model_name"], record["run_id"]) == ("eye-disease-classifier", "run-1")

@@ -22,6 +22,7 @@ def test_every_setting_has_a_safe_default() -> None:
     assert settings.max_request_rows == 1000
     assert 1 <= settings.inference_threads <= 8
     assert settings.model_source == "direct"
+    assert settings.model_role == "champion"
 
 
 def test_every_setting_is_read() -> None:
@@ -33,12 +34,13 @@ def test_every_setting_is_read() -> None:
         "MAX_REQUEST_ROWS": " 3 ",
         "INFERENCE_THREADS": "4",
         "MODEL_SOURCE": "cache",
+        "MODEL_ROLE": "Shadow",
     }
-    assert ServingSettings.from_env(env) == ServingSettings(Path("/var/log/eye"), True, 1000, 2000, 3, 4, "cache")
+    assert ServingSettings.from_env(env) == ServingSettings(Path("/var/log/eye"), True, 1000, 2000, 3, 4, "cache", "shadow")
 
 
 def test_empty_settings_mean_their_defaults() -> None:
-    names = (*NUMBERS, "INFERENCE_LOG_DIR", "INFERENCE_LOG_REQUIRED", "MODEL_SOURCE")
+    names = (*NUMBERS, "INFERENCE_LOG_DIR", "INFERENCE_LOG_REQUIRED", "MODEL_SOURCE", "MODEL_ROLE")
     assert ServingSettings.from_env(dict.fromkeys(names, "")) == ServingSettings.from_env({})
 
 
@@ -71,6 +73,12 @@ def test_a_wrong_switch_is_named_with_its_value_and_what_is_allowed(wrong: str) 
     with pytest.raises(SettingError) as refused:
         ServingSettings.from_env({"INFERENCE_LOG_REQUIRED": wrong})
     assert str(refused.value) == f"Setting INFERENCE_LOG_REQUIRED={wrong!r} is not valid. Allowed: true or false."
+
+
+def test_a_role_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(SettingError) as refused:
+        ServingSettings.from_env({"MODEL_ROLE": "canary"})
+    assert str(refused.value) == "Setting MODEL_ROLE='canary' is not valid. Allowed: champion, challenger, shadow."
 
 
 def test_a_wrong_setting_is_a_value_error() -> None:

@@ -9,9 +9,11 @@ import tempfile
 from pathlib import Path
 
 from lifecycle.registration import register_package
+from lifecycle.registry import STAGES, list_versions
+from lifecycle.review import held_at, read_time, review, table
 from lifecycle.scoring import score_photo
 from lifecycle.settings import BUNDLED_PACKAGE
-from lifecycle.stages import STAGES, list_versions, promote
+from lifecycle.stages import promote, rollback
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
 
@@ -35,8 +37,25 @@ def _register(asked: argparse.Namespace) -> None:
 
 
 def _promote(asked: argparse.Namespace) -> None:
-    before = promote(asked.name, asked.version, asked.stage)
-    print(f"{asked.name} version {asked.version}: {before} -> {asked.stage}")
+    labelled = Path(asked.data) if asked.data else None
+    step = promote(asked.name, asked.version, asked.stage, reason=asked.reason, labelled=labelled, force=asked.force)
+    if step is None:
+        print(f"{asked.name} version {asked.version} is in {asked.stage} already")
+    else:
+        print(f"{asked.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
+
+
+def _rollback(asked: argparse.Namespace) -> None:
+    step = rollback(asked.name, asked.reason, only=asked.version or None)
+    print(f"{asked.name} version {step.version} is in Production again, version {', '.join(step.replaced)} in Archived.")
+    print(f"No gate was run. (transition {step.number})")
+
+
+def _history(asked: argparse.Namespace) -> None:
+    found = review(asked.name)
+    print("\n".join(held_at(found.records, read_time(asked.at)) if asked.at else table(found.records)))
+    for note in found.notes:
+        print(f"NOTE: {note}", file=sys.stderr)
 
 
 def _list(asked: argparse.Namespace) -> None:
@@ -52,7 +71,7 @@ def _list(asked: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="register | promote | list")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
     register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
     register.add_argument("--package", default="", help="a model package that train.py has written")
@@ -62,12 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--resize", choices=list(RESIZES), default="bilinear", help="how your training resized photos")
     register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
     register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
+    register.set_defaults(reason="", force=False)
     register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
     promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
     promotion.add_argument("--version", required=True)
     promotion.add_argument("--stage", choices=STAGES, required=True)
+    promotion.add_argument("--reason", default="", help="kept in the history")
+    promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
+    back = commands.add_parser("rollback", help="the last good version into Production again; runs no gate")
+    back.add_argument("--version", default="", help="roll back only if this version is in Production")
+    back.add_argument("--reason", default="", help="kept in the history and as a tag of the version that was rolled back")
+    past = commands.add_parser("history", help="every transition: who, when, from, to, why")
+    past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
     listing = commands.add_parser("list", help="the versions, their stages and aliases")
-    for command, action in ((register, _register), (promotion, _promote), (listing, _list)):
+    for command in (register, promotion):
+        command.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest CSV")
+    actions = {register: _register, promotion: _promote, back: _rollback, past: _history, listing: _list}
+    for command, action in actions.items():
         command.add_argument("--name", default=MODEL_NAME, help="registered model name")
         command.set_defaults(action=action)
     return parser

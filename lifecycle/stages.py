@@ -1,79 +1,193 @@
-"""Stages of the registry's versions, with the aliases kept in step."""
+"""Promotion and roll back: which version may go to which stage."""
 
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
-STAGES = ("Staging", "Production", "Archived")
-ALIASES = {"Staging": "staging", "Production": "production"}
-"""Stage -> the alias that points to its version. A stage with an alias holds one version at a time."""
+from lifecycle.digest import model_digest
+from lifecycle.gate_settings import GateSettings
+from lifecycle.history import History
+from lifecycle.registry import ALIASES, NO_STAGE, STAGES, Seen, StageError, look
+from lifecycle.transition import Transition, finished
+from lifecycle.transitions import Mover, moving
+
+if TYPE_CHECKING:  # at work it is imported where it is needed: with its plots it takes seconds, and a roll back is in a hurry
+    from lifecycle.gate import GateResult
+
+Gate = Callable[[str, str, Path | None, GateSettings], "GateResult"]
+"""`lifecycle.gate.validate`, or what a test puts in its place."""
 
 
-class StageError(ValueError):
-    """A transition that cannot be made; the message says why."""
+class RefusedError(StageError):
+    """The gate refused the version for Production."""
 
 
 @dataclass(frozen=True)
-class VersionSummary:
-    """A row of `register.py list`."""
+class _Passage:
+    """What the gate said of a version on its way to Production."""
 
-    version: str
-    stage: str
-    aliases: tuple[str, ...]
-    created: datetime
-    """UTC"""
-    runtime: str
-    run_id: str
+    champion: str | None
+    evidence: str = ""
+    refusals: tuple[str, ...] = ()
 
 
-def promote(name: str, version: str, stage: str) -> str:
-    """Move a version to a stage and the alias with it; returns the stage it came from.
+def promote(
+    name: str,
+    version: str,
+    stage: str,
+    *,
+    reason: str = "",
+    labelled: Path | None = None,
+    force: bool = False,
+    gate: Gate | None = None,
+) -> Transition | None:
+    """Move a version to a stage and the alias with it; returns what was recorded, None if it is there already.
 
-    The version that was in Staging or Production before goes to Archived. Raises StageError.
+    The version that was in Staging or Production before goes to Archived. Production is behind the gate: `labelled` are its
+    photos; `force` goes on although it refuses, and needs a `reason`. Raises StageError, RefusedError (the version then
+    stays in Staging, or goes there from no stage if Staging is free), GateError where the gate cannot judge.
     """
+    version = str(version)
     if stage not in STAGES:
         raise StageError(f"stage={stage!r} is not known. Expected one of {', '.join(STAGES)}.")
+    if force and not reason.strip():
+        raise StageError("Forcing a version past the gate needs a reason, which is kept in the history.")
     client = MlflowClient()
+    if _is_there(_require(look(client, name), name, version), version, stage):
+        return None
+    digest = model_digest(name, version) if stage in ALIASES else ""
+    passage = _pass_gate(name, version, labelled, force, gate) if stage == "Production" else None
+    refused = passage is not None and bool(passage.refusals)
+    if refused and not force:
+        return _refuse(client, name, version, digest, passage)
+    with moving(client, name) as mover:
+        seen = _require(mover.look(), name, version)
+        if passage is not None:
+            _require_champion(name, passage.champion, mover)
+        _require_same_files(name, version, digest, mover.history)
+        kind = "archive" if stage == "Archived" else "force" if refused else "promote"
+        if refused:
+            reason = f"{reason} (the gate refused: {'; '.join(passage.refusals)})"
+        evidence = passage.evidence if passage else ""
+        return mover.move(_step(seen, version, stage, kind, reason, evidence=evidence, digest=digest))
+
+
+def rollback(name: str, reason: str = "", only: str | None = None) -> Transition:
+    """Put the last Production version that was not rolled back into Production again; the one there now goes to Archived.
+
+    No gate is run: this is the way out when something is wrong, to a version that has been in Production. `only`: roll back
+    only if this version is in Production. Raises StageError if it is not, or if there is nothing to go back to.
+    """
+    client = MlflowClient()
+    with moving(client, name) as mover:
+        seen = mover.look()
+        current = seen.holder("Production")
+        if current is None:
+            raise StageError(f"No version of {name} is in Production, so there is none to roll back. Promote one.")
+        if seen.aliases.get(ALIASES["Production"]) != current:
+            raise StageError(f"What is in Production is not clear ({'; '.join(seen.disagreements())}). Promote the right one.")
+        if only is not None and current != str(only):
+            raise StageError(f"{name} version {current} is in Production, not version {only}. Nothing was rolled back.")
+        target = last_good(mover.history.records(), seen, current)
+        if target is None:
+            raise StageError(
+                f"{name} version {current} is in Production and there is nothing to go back to: no other version has been "
+                "there that was not rolled back itself. Promote a version, or take this one out: register.py promote "
+                f"--version {current} --stage Archived."
+            )
+        digest = model_digest(name, target)
+        _require_same_files(name, target, digest, mover.history)
+        return mover.move(_step(seen, target, "Production", "rollback", reason, digest=digest))
+
+
+def last_good(records: list[Transition], seen: Seen, current: str) -> str | None:
+    """The version that was last in Production, is not `current`, still exists, and was not rolled back since it came there."""
+    held: list[str] = []
+    bad: set[str] = set()
+    for step in finished(records):
+        if step.target != "Production":
+            continue
+        if step.kind == "rollback":
+            bad |= set(step.replaced)
+        bad.discard(step.version)
+        held.append(step.version)
+    return next((one for one in reversed(held) if one != current and one not in bad and one in seen.stages), None)
+
+
+def _pass_gate(name: str, version: str, labelled: Path | None, force: bool, gate: Gate | None) -> _Passage:
+    from lifecycle.gate import GateError, validate
+
+    before = look(MlflowClient(), name).holder("Production")
     try:
-        before = client.get_model_version(name, version)
-    except MlflowException as error:
-        raise StageError(f"{name} has no version {version} in this registry ({error.message}).") from error
-    with warnings.catch_warnings():
-        # Stages are deprecated in MLflow but are what this product's users work with; aliases go along for the day they end.
-        warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
-        client.transition_model_version_stage(name, version, stage, archive_existing_versions=stage in ALIASES)
-    if stage in ALIASES:
-        client.set_registered_model_alias(name, ALIASES[stage], version)
-    for other, alias in ALIASES.items():
-        if other != stage and _holder(client, name, alias) == str(version):
-            client.delete_registered_model_alias(name, alias)
-    return before.current_stage or "None"
+        result = (gate or validate)(name, version, labelled, GateSettings.from_env())
+    except GateError as error:
+        if not force:
+            raise
+        return _Passage(before, refusals=(f"it could not judge: {error}",))
+    return _Passage(result.champion, result.evidence_run_id, () if result.passed else result.reasons)
 
 
-def list_versions(name: str) -> list[VersionSummary]:
-    """All versions of a registered model, newest first; empty if there are none."""
-    client = MlflowClient()
-    versions = client.search_model_versions(f"name = '{name}'")
-    aliases = _aliases(client, name) if versions else {}
-    return [
-        VersionSummary(
-            str(version.version),
-            version.current_stage or "None",
-            tuple(alias for alias, holder in aliases.items() if holder == str(version.version)),
-            datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-            version.tags.get("runtime", ""),
-            version.run_id or "",
+def _refuse(client: MlflowClient, name: str, version: str, digest: str, passage: _Passage) -> None:
+    why = "; ".join(passage.refusals)
+    with moving(client, name) as mover:
+        seen = _require(mover.look(), name, version)
+        if seen.stages[version] == NO_STAGE and seen.holder("Staging") is None:
+            step = _step(seen, version, "Staging", "promote", f"refused for Production: {why}", passage.evidence, digest)
+            mover.move(step)
+            seen = mover.look()
+    raise RefusedError(
+        f"{name} version {version} was refused for Production and stays in {seen.stages[version]}: {why}. "
+        f"Evidence: run {passage.evidence}. To promote it all the same: --force --reason TEXT."
+    )
+
+
+def _require(seen: Seen, name: str, version: str) -> Seen:
+    if version not in seen.stages:
+        raise StageError(f"{name} has no version {version} in this registry.")
+    return seen
+
+
+def _require_champion(name: str, judged_against: str | None, mover: Mover) -> None:
+    now = mover.look().holder("Production")
+    if now == judged_against:
+        return
+    latest = next((step for step in reversed(mover.history.records()) if step.target == "Production"), None)
+    by = f" ({latest.who}, {latest.started:%Y-%m-%d %H:%M:%SZ})" if latest and latest.version == now else ""
+    raise StageError(
+        f"Production of {name} has changed from version {judged_against or 'none'} to {now or 'none'} meanwhile{by}. "
+        "The version was judged against the former one: validate and promote again."
+    )
+
+
+def _require_same_files(name: str, version: str, digest: str, history: History) -> None:
+    if not digest:
+        return
+    known = [step for step in history.records() if step.version == version and step.digest]
+    if known and known[-1].digest != digest:
+        raise StageError(
+            f"The files of {name} version {version} are not those of transition {known[-1].number} "
+            f"(SHA-256 {digest[:12]}, then: {known[-1].digest[:12]}). They were changed after that: register the model again."
         )
-        for version in sorted(versions, key=lambda version: int(version.version), reverse=True)
-    ]
 
 
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+def _is_there(seen: Seen, version: str, stage: str) -> bool:
+    return seen.stages[version] == stage and (
+        stage not in ALIASES or seen.aliases.get(ALIASES[stage]) == version == seen.holder(stage)
+    )
 
 
-def _holder(client: MlflowClient, name: str, alias: str) -> str | None:
-    return _aliases(client, name).get(alias)
+def _step(seen: Seen, version: str, stage: str, kind: str, reason: str, evidence: str = "", digest: str = "") -> Transition:
+    others = [one for one, held in seen.stages.items() if held == stage and one != version and stage in ALIASES]
+    return Transition(
+        version,
+        seen.stages[version],
+        stage,
+        kind,
+        reason,
+        replaced=tuple(sorted(others, key=int)),
+        evidence=evidence,
+        digest=digest,
+    )

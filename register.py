@@ -6,8 +6,12 @@ import logging
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+from lifecycle.gate import validate
+from lifecycle.gate_checks import as_table
+from lifecycle.gate_settings import GateSettings
 from lifecycle.registration import register_package
 from lifecycle.registry import STAGES, list_versions
 from lifecycle.review import held_at, read_time, review, table
@@ -43,6 +47,17 @@ def _promote(asked: argparse.Namespace) -> None:
         print(f"{asked.name} version {asked.version} is in {asked.stage} already")
     else:
         print(f"{asked.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
+
+
+def _validate(asked: argparse.Namespace) -> None:
+    settings = GateSettings.from_env()
+    settings = replace(settings, photos=Path(asked.photos)) if asked.photos else settings
+    result = validate(asked.name, asked.version, Path(asked.data) if asked.data else None, settings)
+    print("\n".join(as_table(result.checks)))
+    print(f"Judged on {result.basis}. Evidence: run {result.evidence_run_id}")
+    print(f"{asked.name} version {asked.version}: {'passed' if result.passed else 'REFUSED'}")
+    if not result.passed:
+        sys.exit(1)
 
 
 def _rollback(asked: argparse.Namespace) -> None:
@@ -88,15 +103,18 @@ def _parser() -> argparse.ArgumentParser:
     promotion.add_argument("--stage", choices=STAGES, required=True)
     promotion.add_argument("--reason", default="", help="kept in the history")
     promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
+    check = commands.add_parser("validate", help="the gate: is a version fit for Production? Moves no stage; exit 1: refused")
+    check.add_argument("--version", required=True)
+    check.add_argument("--photos", default="", help="folder that a manifest's paths start from (the manifest's own)")
     back = commands.add_parser("rollback", help="the last good version into Production again; runs no gate")
     back.add_argument("--version", default="", help="roll back only if this version is in Production")
     back.add_argument("--reason", default="", help="kept in the history and as a tag of the version that was rolled back")
     past = commands.add_parser("history", help="every transition: who, when, from, to, why")
     past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
     listing = commands.add_parser("list", help="the versions, their stages and aliases")
-    for command in (register, promotion):
+    for command in (register, promotion, check):
         command.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest CSV")
-    actions = {register: _register, promotion: _promote, back: _rollback, past: _history, listing: _list}
+    actions = {register: _register, promotion: _promote, check: _validate, back: _rollback, past: _history, listing: _list}
     for command, action in actions.items():
         command.add_argument("--name", default=MODEL_NAME, help="registered model name")
         command.set_defaults(action=action)

@@ -65,6 +65,7 @@ need_free_port SERVE_PORT "$SERVE_PORT"
 
 mkdir -p "$STATE"
 unset MLFLOW_RUN_ID MLFLOW_EXPERIMENT_ID
+export GATE_ENV_MANAGER="${GATE_ENV_MANAGER:-local}" # .venv holds what a version pins
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}" # nothing is sent anywhere you have not named
 export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT"
 export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"

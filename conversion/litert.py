@@ -8,13 +8,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from conversion.agreement import MAX_DIFFERENCE
 from model_code.keras_model import load_keras, with_heads
 from model_code.package import LITERT_FILE, ModelFacts, keras_file
 from model_code.preprocessing import prepare, scale
 from model_code.runtime import LiteRTRuntime
-
-MAX_DIFFERENCE = 0.005
-"""Largest difference of a probability between Keras and LiteRT that registration accepts."""
 
 
 class DisagreementError(ValueError):

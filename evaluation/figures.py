@@ -1,7 +1,7 @@
 """What probabilities are worth on labelled photos: figures with their intervals."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
@@ -25,8 +25,20 @@ class Figures:
     """Rows: the label. Columns: the answer."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON, which has no nan."""
+        return asdict(self) | {"macro_auroc": self.macro_auroc if np.isfinite(self.macro_auroc) else None}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """From what `as_dict` gave, other keys aside. Raises ValueError if it is something else."""
+        try:
+            known = {field.name: stored[field.name] for field in fields(cls)}
+            for name in ("recall", "accuracy_by_source"):
+                known[name] = {key: Share(**share) for key, share in known[name].items()}
+            auroc = float("nan") if known["macro_auroc"] is None else known["macro_auroc"]
+            return cls(**known | {"accuracy": Share(**known["accuracy"]), "macro_auroc": auroc})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"These are not the figures of a classifier ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
         """Flat names and values, for MLflow."""

@@ -63,7 +63,7 @@ def _arguments(package: Path, served_as: str | None) -> Iterator[dict[str, Any]]
     facts = ModelFacts.load(package)
     with tempfile.TemporaryDirectory() as folder, records_discarded():
         # MLflow names an artifact folder after its source.
-        staged = Path(shutil.copytree(package, Path(folder) / PACKAGE_ARTIFACT, ignore=shutil.ignore_patterns("*.md")))
+        staged = Path(shutil.copytree(package, Path(folder) / PACKAGE_ARTIFACT))
         code = Path(shutil.copytree(CODE, Path(folder) / CODE.name, ignore=shutil.ignore_patterns("__pycache__")))
         yield {
             "python_model": str(code / "served_model.py"),

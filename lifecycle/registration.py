@@ -11,6 +11,9 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
+from evaluation.figures import Figures
+from lifecycle.card import publish_card
+from lifecycle.fetched import FetchedVersion
 from lifecycle.mlflow_model import log_package
 from lifecycle.settings import experiment_name
 from model_code.package import LITERT_FILE, ModelFacts, file_sha256
@@ -44,14 +47,17 @@ def register_package(package: Path, name: str) -> Registered:
     with mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else f"register {name}") as run:
         info = log_package(package)
         mlflow.log_params(_params(facts))
-        if figures := _metrics(facts.provenance.get("validation", {}), "validation"):
+        if stored := facts.provenance.get("validation"):
+            figures = {f"validation_{key}": value for key, value in Figures.from_dict(stored).metrics().items()}
             mlflow.log_metrics(figures, model_id=info.model_id)
         with tempfile.TemporaryDirectory() as folder:
-            require_canary(Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder)))
-        version = mlflow.register_model(info.model_uri, name)
-        client = MlflowClient()
-        for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
-            client.set_model_version_tag(name, version.version, key, value)
+            model = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder))
+            require_canary(model)
+            version = mlflow.register_model(info.model_uri, name)
+            client = MlflowClient()
+            for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
+                client.set_model_version_tag(name, version.version, key, value)
+            publish_card(FetchedVersion(name, str(version.version), model), run.info.run_id)
     return Registered(name, str(version.version), run.info.run_id)
 
 
@@ -81,15 +87,3 @@ def _params(facts: ModelFacts) -> dict[str, Any]:
     recipe = {f"model.{name}": value for name, value in vars(facts.recipe).items()}
     own = {"model.classes": ",".join(facts.classes), "model.runtime": facts.runtime, "model.temperature": facts.temperature}
     return own | recipe
-
-
-def _metrics(figures: dict[str, Any], prefix: str) -> dict[str, float]:
-    """Flatten nested figures into metric names: {"recall": {"a": {"value": 1, ...}}} -> {"validation_recall_a": 1, ...}."""
-    flat: dict[str, float] = {}
-    for name, value in figures.items():
-        key = prefix if name == "value" else f"{prefix}_{name}"
-        if isinstance(value, dict):
-            flat |= _metrics(value, key)
-        elif isinstance(value, (int, float)):
-            flat[key] = float(value)
-    return flat

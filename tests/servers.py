@@ -42,10 +42,17 @@ def environment(**changes: str) -> dict[str, str]:
         "MONITORING_",
         "HEALTH_",
         "ALERT_",
+        "GATE_",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     venv = Path(sys.executable).parent
-    return kept | {"PATH": f"{venv}{os.pathsep}{kept['PATH']}", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"} | changes
+    own_settings = {
+        "PATH": f"{venv}{os.pathsep}{kept['PATH']}",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GATE_ENV_MANAGER": "local",
+        "GATE_RECOMPUTE_AGREEMENT": "false",  # imports TensorFlow; test_gate.py asks for it once
+    }
+    return kept | own_settings | changes
 
 
 def run(*command: str, env: dict[str, str], cwd: Path = PROJECT, timeout: float = 300) -> subprocess.CompletedProcess[str]:

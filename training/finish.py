@@ -6,8 +6,10 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from scipy.special import softmax
 
@@ -55,7 +57,7 @@ def finish(network: Path, photos: Photos, folder: Path, canary: Path, output: Pa
         figures = measure(probabilities, validation.labels, facts.classes, validation.sources)
         right = logits.argmax(axis=1) == validation.labels
         before = calibration_error(softmax(logits, axis=1).max(axis=1), right)
-        known = {"validation": figures.as_dict() | {"calibration_error_before": before}}
+        known = {"validation": figures.as_dict() | {"calibration_error_before": before}, "data": _composition(photos.rows)}
         statistics = replace(fit_embedding(learned["embedding"]), class_weights=class_weights)
         if "style" in learned:
             familiarity = fit_familiarity(learned["style"], training.sources, seen["style"])
@@ -71,6 +73,12 @@ def finish(network: Path, photos: Photos, folder: Path, canary: Path, output: Pa
         for path in package.iterdir():
             shutil.copyfile(path, output / path.name)
     return Finished(facts, figures, probabilities)
+
+
+def _composition(rows: pd.DataFrame) -> dict[str, Any]:
+    """What the photos were, for the model card: how many of each split, label and source, and of how many groups."""
+    counts = rows.groupby(["split", "label", "source"]).size().reset_index(name="photos")
+    return {"photos": counts.to_dict("records"), "groups": int(rows["group"].nunique())}
 
 
 def _run(package: Path, views: np.ndarray, recipe: Recipe) -> dict[str, np.ndarray]:

@@ -1,0 +1,153 @@
+"""A version on trial: served natively from its own environment on this machine, and asked over HTTP."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+_ROWS = 8
+"""Photos of one request."""
+_NOT_INHERITED = (
+    "MAX_REQUEST_ROWS",
+    "MODEL_SOURCE",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "SERVING_MODEL_CONFIG",
+)
+"""Settings of this process that would change what the version on trial answers or logs."""
+
+
+class TrialError(RuntimeError):
+    """The version cannot be served, or does not answer as a model server does."""
+
+
+class Trial:
+    """A model folder being served."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes], output: Path, deadline: float) -> None:
+        self.url = url
+        self._process = process
+        self._output = output
+        self._deadline = deadline
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy has no business between two processes of one machine
+
+    def wait(self) -> None:
+        """Return once the model is loaded and has answered its canary photo. Raises TrialError."""
+        while time.monotonic() < self._deadline:
+            if self._process.poll() is not None:
+                raise TrialError(f"it ended while starting: {self._last_words()}")
+            if self._is_up():
+                return
+            time.sleep(0.2)
+        raise TrialError(f"it was not up within GATE_TIMEOUT_SECONDS: {self._last_words()}")
+
+    def answer(self, photo: bytes) -> dict[str, Any]:
+        """The answer row to one image file. Raises TrialError."""
+        return self._ask([photo])[0]
+
+    def answers(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        """One answer row an image file, in order. Raises TrialError, OSError."""
+        for start in range(0, len(files), _ROWS):
+            yield from self._ask([file.read_bytes() for file in files[start : start + _ROWS]])
+
+    def median_ms(self, photo: bytes, answers: int = 20) -> float:
+        """Median time from request to answer of one photo, milliseconds. Raises TrialError."""
+        times = []
+        for _ in range(answers):
+            start = time.perf_counter()
+            self.answer(photo)
+            times.append((time.perf_counter() - start) * 1000)
+        return sorted(times)[answers // 2]
+
+    def _ask(self, photos: Sequence[bytes]) -> list[dict[str, Any]]:
+        body = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(photo).decode()] for photo in photos]}}
+        try:
+            response = self._session.post(f"{self.url}/invocations", json=body, timeout=300)
+            given = response.json()["predictions"] if response.ok else None
+        except (requests.RequestException, ValueError, KeyError) as error:
+            raise TrialError(f"it gave no answer ({type(error).__name__})") from error
+        if given is None or len(given) != len(photos):
+            raise TrialError(f"it gave HTTP {response.status_code} instead of {len(photos)} answers")
+        return given
+
+    def _is_up(self) -> bool:
+        try:
+            return self._session.get(f"{self.url}/ping", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._output.read_text(errors="replace").splitlines() if line.strip()]
+        wrong = [line for line in lines if "Error" in line]
+        return (wrong or lines or ["no output"])[-1][:300]
+
+
+@contextmanager
+def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[Trial]:
+    """`mlflow models serve` of a model folder until the block ends; call `wait` before asking. Its records are discarded.
+
+    env_manager: what makes the environment that the model names: uv, virtualenv, or local (none: this process's own).
+    """
+    with tempfile.TemporaryDirectory() as scratch, _ended_by_sigterm():
+        port, output = _free_port(), Path(scratch) / "output.log"
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "--host", "127.0.0.1"]
+        command += ["--port", str(port), "--workers", "1", "--env-manager", env_manager]
+        env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        # MLflow looks for `uvicorn` on the PATH, where a virtual environment that is not activated has none.
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        env["INFERENCE_LOG_DIR"] = f"{scratch}/records"  # checks are no traffic
+        with output.open("wb") as sink:
+            process = subprocess.Popen(
+                command, cwd=scratch, env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            yield Trial(f"http://127.0.0.1:{port}", process, output, time.monotonic() + timeout_seconds)
+        finally:
+            _end(process)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends this process the way Ctrl-C does, so that no server is left behind."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not the main thread: whoever runs it sees to its end
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=10)
+        except ProcessLookupError:  # all of it has ended
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

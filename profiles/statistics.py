@@ -65,7 +65,8 @@ def psi(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Population stability index over about ten bins of equal reference mass, (..., B) x (..., B) counts -> (...,).
 
     sum((p - q) ln(p / q)) (Siddiqi, Credit Risk Scorecards, 2006), each count raised by 1/2, so that an empty bin costs what
-    half a record would and not the logarithm of nothing. Without drift about chi2(bins - 1) (1/n + 1/N).
+    half a record would and not the logarithm of nothing. Without drift about chi2(bins - 1) (1/n + 1/N)
+    (Yurdakul & Naranjo, J. Risk Model Validation 2020).
     """
     merged = _PSI_BINS * (_cumulative(reference) - _shares(reference) / 2)  # each bin goes where its middle lies
     index = np.minimum(merged.astype(int), _PSI_BINS - 1)
@@ -75,11 +76,6 @@ def psi(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
     used = groups.any(axis=-2)
     return np.where(used, (p - q) * np.log(p / q), 0).sum(axis=-1)
-
-
-def psi_limit(n: int, reference_n: int, level: float = 0.95) -> float:
-    """What PSI stays below without drift with probability `level` (Yurdakul & Naranjo, J. Risk Model Validation 2020)."""
-    return float(chi2.ppf(level, _PSI_BINS - 1) * (1 / n + 1 / reference_n))
 
 
 def holm(p_values: list[float], alpha: float) -> list[bool]:

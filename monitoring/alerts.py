@@ -1,4 +1,4 @@
-"""Alerts through Apprise: when a drift is raised and when it is cleared, to every URL once."""
+"""Alerts through Apprise: when a drift is raised or cleared, or something was done about it, to every URL once."""
 
 import hashlib
 import json
@@ -14,14 +14,23 @@ from monitoring.storage import Storage
 
 _logger = logging.getLogger(__name__)
 _GIVE_UP_AFTER = timedelta(days=7)
-_HEADLINE = {"raised": "Drift", "cleared": "Drift is over"}
+Event = Literal["raised", "cleared", "rolled_back", "not_rolled_back", "command_done", "command_failed"]
+_HEADLINE: dict[Event, str] = {
+    "raised": "Drift",
+    "cleared": "Drift is over",
+    "rolled_back": "Rolled back",
+    "not_rolled_back": "NOT rolled back",
+    "command_done": "Command has ended",
+    "command_failed": "Command has failed",
+}
+_GOOD: tuple[Event, ...] = ("cleared", "rolled_back", "command_done")
 
 
 @dataclass(frozen=True)
 class Alert:
     """What people are told. It holds nothing of any photo or patient."""
 
-    event: Literal["raised", "cleared"]
+    event: Event
     model: str
     version: str
     window: str
@@ -108,7 +117,7 @@ class AlertOutbox:
 def _send(service: Any, alert: Alert) -> bool:
     import apprise
 
-    kind = apprise.NotifyType.FAILURE if alert.event == "raised" else apprise.NotifyType.SUCCESS
+    kind = apprise.NotifyType.SUCCESS if alert.event in _GOOD else apprise.NotifyType.FAILURE
     delivered = bool(service.notify(title=alert.title, body=alert.body, notify_type=kind))
     if not delivered:
         _logger.warning("An alert was not delivered and waits for the next run: %s (%s)", alert.title, service.service_name)

@@ -13,6 +13,9 @@ from typing import Any
 
 from model_code.canary import canary_photo, differences, expected_answer
 
+_OWN_ERRORS = ("internal_error", "image_corrupt", "format_unsupported", "mode_unsupported")
+"""Error codes that no setting explains where the photo is known to be good."""
+
 
 @dataclass(frozen=True)
 class Canary:
@@ -38,6 +41,9 @@ class Health:
     """Of /ping; None if that gave no answer."""
     model_version: str | None
     """The version that answered the canary; None if none did."""
+    wrong: bool = False
+    """Whether the version itself is at fault: it has answered its own photo, and wrongly. A server that is down, slow or
+    refuses the photo (by a setting, by a proxy) says nothing of the version"""
 
 
 def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:
@@ -53,9 +59,11 @@ def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:
         return Health(False, f"The canary photo was not answered: {reason}", ping_ms, None)
     version = answers[0].get("model_version")
     if answers[0].get("error_code"):
-        return Health(False, f"The canary photo was answered with the error {answers[0]['error_code']}.", ping_ms, version)
+        code = answers[0]["error_code"]
+        reason = f"The canary photo was answered with the error {code}."
+        return Health(False, reason, ping_ms, version, wrong=code in _OWN_ERRORS)
     if wrong := differences(answers[0], canary.expected):
-        return Health(False, f"The answer to the canary photo is wrong: {'; '.join(wrong)}.", ping_ms, version)
+        return Health(False, f"The answer to the canary photo is wrong: {'; '.join(wrong)}.", ping_ms, version, wrong=True)
     return Health(True, None, ping_ms, version)
 
 

@@ -5,10 +5,13 @@ that, results wait in the spool and an alert in the memory, where the next run f
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
+from monitoring.actions import Actions, commands
 from monitoring.alerts import AlertOutbox
 from monitoring.findings import Findings
 from monitoring.health import Health
@@ -19,9 +22,10 @@ from monitoring.lock import only_run
 from monitoring.memory import Memories
 from monitoring.mlflow_writer import MlflowWriter
 from monitoring.packages import Packages, PackageUnavailableError
+from monitoring.production import version_in_production
 from monitoring.references import NoReferenceError, ProductionWindow, References
 from monitoring.report import make_report
-from monitoring.results import batch_id, make_batch, points
+from monitoring.results import action_alert, action_batch, batch_id, make_batch, points
 from monitoring.served import probe_served
 from monitoring.settings import MonitoringSettings
 from monitoring.spool import Spool
@@ -49,8 +53,13 @@ class Outcome:
     """A sentence"""
     failed: bool = False
     """No window will be judged before somebody acts"""
+    actions: tuple[str, ...] = ()
+    """What was started because of this version, and what came of it"""
 
     def __str__(self) -> str:
+        return "\n".join([self._judged(), *(f"  {one}" for one in self.actions)])
+
+    def _judged(self) -> str:
         name = f"{self.model} version {self.version}"
         if self.found is None:
             return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {self.why_not}"
@@ -82,23 +91,29 @@ class DriftJob:
         self._memories = Memories(state)
         self._spool = Spool(state / "spool")
         self._outbox = AlertOutbox(state / "alerts", settings.alert_urls)
+        self._actions = Actions(
+            state / "actions",
+            commands(settings.on_raise, settings.auto_rollback),
+            partial(version_in_production, timeout_seconds=settings.mlflow_timeout_seconds),
+        )
 
     def run(self) -> list[Outcome]:
         """Judge what is due. Raises BusyError; OSError; ValueError where the job's own files are damaged."""
         url = self._settings.health_url
         with only_run(self._settings.state_dir):
-            self._hand_over_alerts()  # of a run that was killed
+            self._hand_over()  # of a run that was killed
             probed = probe_served(url, self._storage, self._packages) if url else None
             outcomes = []
             for store in find_stores(self._storage):
                 is_probed = probed is not None and probed[0] == (store.model, store.version)
                 outcomes.append(self._judge(store, probed[1] if is_probed else None))
+            self._hand_over()
+            acted = self._act()  # before sending, which may take minutes where the tracking server is slow
             if self._settings.tracking_enabled and self._spool.waiting():
                 self._spool.send(self._make_writer(), _SEND_SECONDS)
-            self._hand_over_alerts()
             self._outbox.deliver(self._now())
             self._write_statuses()
-        return outcomes
+        return [replace(one, actions=acted[one.model, one.version]) for one in outcomes]
 
     def _judge(self, store: RecordStore, health: Health | None) -> Outcome:
         """health: of the served model, if it is this version."""
@@ -130,15 +145,30 @@ class DriftJob:
         self._memories.save(store.model, store.version, judgement.memory)
         return Outcome(store.model, store.version, found)
 
-    def _hand_over_alerts(self) -> None:
-        """From the versions' memories to the outbox, which takes each once."""
+    def _hand_over(self) -> None:
+        """Alerts and requests, from the versions' memories to those who take each once."""
         for store in find_stores(self._storage):
             memory = self._memories.read(store.model, store.version)
+            for request in memory.due:
+                self._actions.ask(request)
             if memory.alert is not None:
                 tracked = self._settings.tracking_enabled and bool(self._settings.alert_urls)
                 page = self._make_writer().run_page(store.model, store.version) if tracked else None
                 self._outbox.put(replace(memory.alert, report_url=page), self._now())
-                self._memories.save(store.model, store.version, replace(memory, alert=None))
+            if memory.alert is not None or memory.due:
+                self._memories.save(store.model, store.version, replace(memory, alert=None, due=()))
+
+    def _act(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Start what was asked for, see what has ended; (model, version) -> what to say of it."""
+        said: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)
+        for report in self._actions.advance(lambda model, version: self._memories.read(model, version).alarm.raised):
+            if self._settings.tracking_enabled:
+                self._spool.put(action_batch(report, self._now()), (), {})
+            if alert := action_alert(report):
+                self._outbox.put(alert, self._now())
+            self._actions.close(report)
+            said[report.request.model, report.request.version] += (str(report),)
+        return said
 
     def _write_statuses(self) -> None:
         known = {

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from monitoring.feedback import LabelBook
 from monitoring.findings import Findings
+from monitoring.grounds import Request
 from monitoring.health import Health
 from monitoring.limits import DriftLimits
 from monitoring.memory import KEPT_WINDOWS, PastWindow, VersionMemory
@@ -64,6 +65,7 @@ def judge_window(
     missing = max(held.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
     verdict = judge(window.profile, reference, limits, health, missing, realised)
     alarm, event = memory.alarm.after(verdict.status, limits)
+    grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
     number = memory.windows + 1
     past = PastWindow.of(number, verdict, window.profile.whole.mean_confidence, now)
     found = Findings(
@@ -91,6 +93,8 @@ def judge_window(
         judged=now,
         alarm=alarm,
         alert=make_alert(found),
+        grounds=grounds,
+        due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
         history=found.history,
     )
     return Judgement(found, judged)

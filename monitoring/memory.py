@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from monitoring.alerts import Alert
+from monitoring.grounds import Grounds, Request
 from monitoring.state import AlarmState
 from monitoring.storage import Storage
 from monitoring.verdict import Status, Verdict
@@ -57,6 +58,9 @@ class VersionMemory:
     alarm: AlarmState = field(default_factory=AlarmState)
     alert: Alert | None = None
     """Raised or cleared by the last window, and not yet handed to the outbox"""
+    grounds: Grounds = field(default_factory=Grounds)
+    due: tuple[Request, ...] = ()
+    """To be done since the last window, and not yet asked for"""
     history: tuple[PastWindow, ...] = ()
     """The last KEPT_WINDOWS, oldest first"""
 
@@ -77,6 +81,8 @@ class VersionMemory:
         changes: dict[str, Any] = {"alarm": AlarmState.from_json(stored["alarm"])}
         changes["judged"] = stored["judged"] and datetime.fromisoformat(stored["judged"])
         changes["alert"] = stored["alert"] and Alert(**stored["alert"])
+        changes["grounds"] = Grounds.from_json(stored["grounds"]) if "grounds" in stored else Grounds()  # of an older job
+        changes["due"] = tuple(Request(**one) for one in stored.get("due", ()))
         changes["history"] = tuple(_past_window(one) for one in stored["history"])
         return cls(**{**stored, **changes})
 

@@ -1,8 +1,10 @@
 """A judged window as MLflow gets it: metrics, tags, the run's description."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
-from monitoring.alerts import Alert
+from monitoring.actions import Report
+from monitoring.alerts import Alert, Event
 from monitoring.findings import Findings
 from monitoring.points import Point, prediction_points, window_points
 from monitoring.spool import Batch
@@ -66,3 +68,30 @@ def make_alert(found: Findings) -> Alert | None:
     if found.event is None:
         return None
     return Alert(_EVENTS[found.event], found.model, found.version, found.span, found.problem, found.action, None)
+
+
+def action_batch(report: Report, now: datetime) -> Batch:
+    """What the version's run is told of a request: a tag, no metrics."""
+    request = report.request
+    told = f"{report.state} {now.isoformat(timespec='seconds')}, window {request.window}: {request.reason} {report.said}"
+    batch = f"{batch_id(request.model, request.version, request.window)}-{request.step}-{report.state}"
+    return Batch(batch, request.model, request.version, {f"drift_{request.step}": told})
+
+
+def action_alert(report: Report) -> Alert | None:
+    """What people are told of a request; None while it is under way, and of one that was not needed any more."""
+    if report.state in ("started", "dropped"):
+        return None
+    request, done = report.request, report.state == "done"
+    event: Event
+    if request.step == "rollback":
+        event, problem = ("rolled_back" if done else "not_rolled_back"), report.said
+        action = (
+            "A server answers with the version it was started with: restart it."
+            if done
+            else "Look at the version and roll back by hand: python register.py rollback."
+        )
+    else:
+        event, problem = ("command_done" if done else "command_failed"), f"DRIFT_ON_RAISE: {report.said}"
+        action = "Look at what it has made." if done else "Find out why; it is not started again for this alarm."
+    return Alert(event, request.model, request.version, f"window {request.window}: {request.reason}", problem, action, None)

@@ -2,6 +2,9 @@
 
 import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,10 @@ class MonitoringSettings:
     """HEALTH_CHECK_URL: the served model to probe; None: no probe."""
     alert_urls: tuple[str, ...]
     """ALERT_URLS: Apprise URLs that alerts go to."""
+    on_raise: tuple[str, ...] = ()
+    """DRIFT_ON_RAISE: command that an alarm about the answers starts in the background; empty: none."""
+    auto_rollback: bool = False
+    """DRIFT_AUTO_ROLLBACK: roll a version in Production back that answers wrongly, or whose realised accuracy has fallen."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "MonitoringSettings":
@@ -43,6 +50,8 @@ class MonitoringSettings:
             mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),
             health_url=_read_http_url(env, "HEALTH_CHECK_URL"),
             alert_urls=_read_urls(env, "ALERT_URLS"),
+            on_raise=_read_command(env, "DRIFT_ON_RAISE"),
+            auto_rollback=read_bool(env, "DRIFT_AUTO_ROLLBACK", False),
         )
 
 
@@ -63,3 +72,15 @@ def _read_urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
             # Such URLs hold tokens and passwords, so only the place of the wrong one is shown.
             raise SettingError(name, f"(entry {number} of {len(urls)})", "Apprise URLs, separated by commas")
     return tuple(url.rstrip(",") for url in urls)
+
+
+def _read_command(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """A command line as a shell would split it, though none runs it: no pipes, no variables."""
+    try:
+        command = tuple(shlex.split(env.get(name, "")))
+    except ValueError as error:  # it may hold a password, so it is not shown
+        raise SettingError(name, f"({error})", "a command line with its quotes closed") from error
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+    if command and shutil.which(command[0], path=path) is None:
+        raise SettingError(name, f"{command[0]} ...", "a command line whose program is on the PATH")
+    return command

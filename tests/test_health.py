@@ -104,22 +104,23 @@ def test_the_expected_answer_is_up(canary: Canary) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ping", "answer", "reason"),
+    ("ping", "answer", "reason", "wrong"),
     [
-        (503, (200, {}), "/ping: HTTP status 503."),
-        (200, (500, {}), "The canary photo was not answered: HTTP status 500."),
-        (200, (200, {"predicted_class": "normal"}), "predicted_class is 'normal', expected"),
-        (200, (200, {"confidence": 0.5}), "The answer to the canary photo is wrong: confidence is 0.5, expected 0.9"),
-        (200, (200, {"confidence": None}), "confidence is None"),
-        (200, (200, {"error_code": "internal_error"}), "answered with the error internal_error"),
+        (503, (200, {}), "/ping: HTTP status 503.", False),
+        (200, (500, {}), "The canary photo was not answered: HTTP status 500.", False),
+        (200, (200, {"predicted_class": "normal"}), "predicted_class is 'normal', expected", True),
+        (200, (200, {"confidence": 0.5}), "The answer to the canary photo is wrong: confidence is 0.5, expected 0.9", True),
+        (200, (200, {"confidence": None}), "confidence is None", True),
+        (200, (200, {"error_code": "internal_error"}), "answered with the error internal_error", True),
+        (200, (200, {"error_code": "image_too_many_bytes"}), "answered with the error image_too_many_bytes", False),
     ],
 )
 def test_a_server_that_answers_ping_but_not_rightly_is_down(
-    canary: Canary, ping: int, answer: tuple[int, dict], reason: str
+    canary: Canary, ping: int, answer: tuple[int, dict], reason: str, wrong: bool
 ) -> None:
     with _server(ping, lambda: (answer[0], _predictions(canary, **answer[1]))) as url:
         found = probe(url, canary)
-    assert not found.up
+    assert (found.up, found.wrong) == (False, wrong)
     assert reason in found.reason
 
 

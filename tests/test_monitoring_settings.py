@@ -17,6 +17,8 @@ def test_defaults() -> None:
         mlflow_timeout_seconds=10,
         health_url=None,
         alert_urls=(),
+        on_raise=(),
+        auto_rollback=False,
     )
 
 
@@ -53,6 +55,7 @@ def test_alert_urls_are_separated_by_commas_or_spaces_and_may_hold_commas(text: 
         ("ENABLE_MLFLOW_TRACKING", "perhaps", "true or false"),
         ("MONITORING_MLFLOW_TIMEOUT_SECONDS", "0", "a whole number"),
         ("HEALTH_CHECK_URL", "127.0.0.1:8080", "an http:// or https:// URL"),
+        ("DRIFT_AUTO_ROLLBACK", "always", "true or false"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:
@@ -63,4 +66,20 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str, allo
 def test_a_wrong_alert_url_is_named_by_its_place_since_it_may_hold_a_password() -> None:
     with pytest.raises(SettingError, match=r"ALERT_URLS='\(entry 2 of 2\)'") as caught:
         MonitoringSettings.from_env({"ALERT_URLS": "json://a hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_command_of_an_alarm_is_split_as_a_shell_would() -> None:
+    env = {"DRIFT_ON_RAISE": "python retrain.py --why 'drift of {model}'", "DRIFT_AUTO_ROLLBACK": "true"}
+    found = MonitoringSettings.from_env(env)
+    assert (found.on_raise, found.auto_rollback) == (("python", "retrain.py", "--why", "drift of {model}"), True)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("python 'hunter2", "its quotes closed"), ("no-such-program hunter2", r"no-such-program \.\.\.' .* on the PATH")],
+)
+def test_a_wrong_command_is_named_without_its_arguments(value: str, said: str) -> None:
+    with pytest.raises(SettingError, match=f"DRIFT_ON_RAISE=.*{said}") as caught:
+        MonitoringSettings.from_env({"DRIFT_ON_RAISE": value})
     assert "hunter2" not in str(caught.value)

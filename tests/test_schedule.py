@@ -149,7 +149,7 @@ def _deployed(name: str) -> str:
 
 
 def test_every_scheduler_runs_the_same_command_at_the_same_beat() -> None:
-    cronjob = yaml.safe_load(_deployed("drift-job.cronjob.yaml"))["spec"]
+    cronjob = yaml.safe_load(_deployed("kubernetes/drift-job.yaml"))["spec"]
     (container,) = cronjob["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "drift_job.py", "run"]
     assert cronjob["concurrencyPolicy"] == "Forbid"

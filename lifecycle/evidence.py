@@ -3,6 +3,8 @@
 import json
 import os
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
@@ -47,9 +50,9 @@ def log_evidence(
     client.set_tag(run_id, "gate", "passed" if passed else "refused")
     client.set_tag(run_id, "gate.basis", judgement.basis)
     client.log_batch(run_id, metrics=_metrics(judgement))
-    client.log_table(run_id, {key: [asdict(check)[key] for check in checks] for key in asdict(checks[0])}, "gate/checks.json")
+    _log_table(run_id, pd.DataFrame([asdict(check) for check in checks]), "gate/checks.json")
     if judgement.changed is not None:
-        client.log_table(run_id, judgement.changed, "gate/changed_predictions.json")
+        _log_table(run_id, judgement.changed, "gate/changed_predictions.json")
     client.log_text(run_id, json.dumps(_summary(judgement, checks, settings), indent=2) + "\n", "gate/gate.json")
     with tempfile.TemporaryDirectory() as folder:
         for role, judged in _roles(judgement).items():
@@ -57,8 +60,14 @@ def log_evidence(
         client.log_artifacts(run_id, folder, "gate")
 
 
+def _log_table(run_id: str, table: pd.DataFrame, path: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="For backward compatibility, 'str' dtypes")  # how MLflow asks pandas
+        MlflowClient().log_table(run_id, table, path)
+
+
 def _metrics(judgement: Judgement) -> list[Metric]:
-    now = mlflow.utils.time.get_current_time_millis()
+    now = int(time.time() * 1000)
     values = {
         f"{role}_{key}": value for role, judged in _roles(judgement).items() for key, value in judged.figures.metrics().items()
     }

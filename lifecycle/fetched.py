@@ -47,8 +47,11 @@ class FetchedVersion:
 
     @cached_property
     def facts(self) -> ModelFacts:
-        """Its `model.json`. Raises ValueError."""
-        return ModelFacts.load(self.package)
+        """Its `model.json`. Raises VersionError."""
+        try:
+            return ModelFacts.load(self.package)
+        except ValueError as error:
+            raise VersionError(f"{self.name} version {self.version}: {error}") from error
 
     @cached_property
     def digest(self) -> str:

@@ -92,11 +92,11 @@ def _judge(
             _wait_for_production(other)
         try:
             checks[1:1] = served_checks(candidate, trial, settings)
-            answers = list(trial.answers(photos.rows["file"])) if photos else None
+            answers = list(trial.answers(photos.rows["file"].tolist())) if photos else None
         except TrialError as error:
             broken = Check.fact("answers", "none", "an answer to every request", str(error))
             return Judgement("nothing: the version stopped answering", []), [*checks, broken]
-        before = list(other.answers(photos.rows["file"])) if other else None
+        before = list(other.answers(photos.rows["file"].tolist())) if other else None
     if photos:
         judgement = judge_by_photos(photos, candidate.facts.classes, answers, before, settings)
     else:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ _NOT_INHERITED = (
     "SERVING_MODEL_CONFIG",
 )
 """Settings of this process that would change what the version on trial answers or logs."""
+
+_GUARDED = '("$@"; kill -TERM 0) & cat; kill -TERM 0'
+"""Ends the whole process group when the command ends, or when standard input does: that is, however this process ends."""
 
 
 class TrialError(RuntimeError):
@@ -100,7 +103,7 @@ def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[T
 
     env_manager: what makes the environment that the model names: uv, virtualenv, or local (none: this process's own).
     """
-    with tempfile.TemporaryDirectory() as scratch, _ended_by_sigterm():
+    with tempfile.TemporaryDirectory() as scratch:
         port, output = _free_port(), Path(scratch) / "output.log"
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--workers", "1", "--env-manager", env_manager]
@@ -110,7 +113,13 @@ def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[T
         env["INFERENCE_LOG_DIR"] = f"{scratch}/records"  # checks are no traffic
         with output.open("wb") as sink:
             process = subprocess.Popen(
-                command, cwd=scratch, env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+                ["sh", "-c", _GUARDED, "trial", *command],
+                cwd=scratch,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             yield Trial(f"http://127.0.0.1:{port}", process, output, time.monotonic() + timeout_seconds)
@@ -118,33 +127,13 @@ def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[T
             _end(process)
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends this process the way Ctrl-C does, so that no server is left behind."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread: whoever runs it sees to its end
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(timeout=10)
-        except ProcessLookupError:  # all of it has ended
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    with suppress(ProcessLookupError):  # all of the group has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _free_port() -> int:

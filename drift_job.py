@@ -1,4 +1,4 @@
-"""Command line of `monitoring/`: judge whether the answers on record can still be trusted; labels, replay, a live table."""
+"""Command line of `monitoring/`: judge whether answers on record can be trusted; labels, replay, comparison, a live table."""
 
 import argparse
 import logging
@@ -12,6 +12,10 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from model_code.schema import MODEL_NAME
+from monitoring.compare import compare
+from monitoring.compare_limits import CompareLimits
+from monitoring.compare_report import text
+from monitoring.compare_writer import write_comparison
 from monitoring.exporter import start_exporter
 from monitoring.feedback import LabelBook
 from monitoring.job import DriftJob, Outcome
@@ -22,12 +26,15 @@ from monitoring.references import ProductionWindow
 from monitoring.replay import replay
 from monitoring.schedule import parse_interval, run_every, stop_on_signals
 from monitoring.settings import MonitoringSettings
+from monitoring.spool import TrackingUnavailableError
 from monitoring.statuses import read_statuses
 from monitoring.storage import Storage
 from monitoring.watch import watch
 
 DRIFT_EXIT_STATUS = 3
 """Exit status of `run --fail-on drift` that has found some."""
+COMPARE_EXIT_STATUS = {"promote": 0, "keep": 4, "not enough evidence yet": 5}
+"""Exit status of `compare` by its decision: `compare && promote` promotes only what it recommends."""
 
 
 def _run(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -84,9 +91,18 @@ def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     print(f"{version} gives the same answer: {done.answer['predicted_class']}, {done.answer['confidence']:.3f}.")
 
 
+def _compare(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    versions, now = (asked.name, asked.champion, asked.challenger), datetime.now(UTC)
+    found = compare(settings, DriftLimits.from_env(), CompareLimits.from_env(), *versions, now)
+    print(text(found))
+    if settings.tracking_enabled:
+        print(f"Run: {write_comparison(MlflowClient(), found, settings.experiment, settings.mlflow_timeout_seconds)}")
+    sys.exit(COMPARE_EXIT_STATUS[found.decision.choice])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="run | watch | feedback | replay")
+    commands = parser.add_subparsers(dest="command", metavar="run | watch | feedback | replay | compare")
     run = commands.add_parser("run", help="take the log in, judge what is due, tell MLflow and people; once, or --every")
     run.add_argument("--every", type=_interval, metavar="15m", help="again and again in this process, until it is stopped")
     run.add_argument("--keep-days", type=_days, metavar="N", help="remove records older than this; without it all are kept")
@@ -103,7 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("replay", help="ask the version that answered again, and compare")
     again.add_argument("--prediction-id", required=True)
     again.add_argument("--image", required=True, help="the photo, byte for byte as it was sent")
-    for command, action in ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay)):
+    pair = commands.add_parser("compare", help="two versions side by side, and whether to change over")
+    pair.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
+    pair.add_argument("--challenger", required=True, metavar="VERSION")
+    actions = ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay), (pair, _compare))
+    for command, action in actions:
         command.set_defaults(action=action)
     return parser
 
@@ -141,7 +162,7 @@ def main() -> None:
     except BusyError as error:
         print(f"drift_job.py {asked.command}: {error}", file=sys.stderr)
         sys.exit(BUSY_EXIT_STATUS)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TrackingUnavailableError) as error:
         sys.exit(f"drift_job.py {asked.command}: {error}")
 
 

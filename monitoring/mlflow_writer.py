@@ -47,7 +47,7 @@ class MlflowWriter:
 
         Of two that were made at the same time everybody takes the older one.
         """
-        experiment_id = self._experiment_id()
+        experiment_id = self.experiment_id()
         if found := self._runs(experiment_id, model, version):
             return found[0]
         tags = {_MODEL_TAG: model, _VERSION_TAG: version}
@@ -64,7 +64,7 @@ class MlflowWriter:
         try:
             with short_waits(self._timeout_seconds):
                 run_id = self.run_id(model, version)
-                return f"{self._client.tracking_uri}/#/experiments/{self._experiment_id()}/runs/{run_id}"
+                return f"{self._client.tracking_uri}/#/experiments/{self.experiment_id()}/runs/{run_id}"
         except (MlflowException, RequestException, OSError) as error:
             _logger.warning("The alert goes out without the report's address: %s", first_line(error))
             return None
@@ -107,7 +107,8 @@ class MlflowWriter:
         last, _, count = self._client.get_run(run_id).data.tags.get(_SENT_TAG, "").rpartition(" ")
         return int(count) if last == key else 0
 
-    def _experiment_id(self) -> str:
+    def experiment_id(self) -> str:
+        """Of the experiment, made if there is none. Raises MlflowException."""
         found = self._client.get_experiment_by_name(self._experiment)
         if found is not None:
             return found.experiment_id

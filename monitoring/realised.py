@@ -48,7 +48,7 @@ def join(labels: Labels, stores: list[RecordStore], start: datetime | None = Non
     ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
     found = {store.version: _joined(labels, ids, times, store) for store in stores if ids}
     held = sum(table.num_rows for table in found.values())
-    return Joined({version: _realised(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
+    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
 
 
 def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: RecordStore) -> pa.Table:
@@ -63,7 +63,8 @@ def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: R
     return table.append_column("label", pa.array(truth, pa.string()))
 
 
-def _realised(joined: pa.Table) -> RealisedPerformance:
+def performance_of(joined: pa.Table) -> RealisedPerformance:
+    """Of predictions with labels: columns `predicted_class` and `confidence`, null where there was an error, and `label`."""
     answered = joined.filter(pc.is_valid(joined["predicted_class"]))
     if not answered.num_rows:
         return RealisedPerformance(0, 0, None, {}, None, joined.num_rows)

@@ -42,6 +42,7 @@ def environment(**changes: str) -> dict[str, str]:
         "MONITORING_",
         "HEALTH_",
         "ALERT_",
+        "COMPARE_",
         "GATE_",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.compare_limits import CompareLimits
 from monitoring.limits import DriftLimits
 from tests.servers import PROJECT, end, environment, free_port, run, started
 
@@ -154,6 +155,7 @@ def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
     sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring")]
     read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z_]+)"', path.read_text())} - {"MODEL_SOURCE"}
     read |= {f"DRIFT_{limit.name.upper()}" for limit in fields(DriftLimits)}
+    read |= {f"COMPARE_{limit.name.upper()}" for limit in fields(CompareLimits)}
     scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
     unknown = {name for name in documented - read if name not in scripts}
     assert (read - documented, unknown) == (set(), set())

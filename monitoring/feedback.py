@@ -90,12 +90,16 @@ class LabelBook:
 
     def read(self) -> Labels:
         """Every label kept so far."""
+        return Labels.of(self.statements())
+
+    def statements(self) -> list[Label]:
+        """All that was ever said, as it was said."""
         lines = (
             line
             for name in self._storage.files(self._folder)
             for line in self._storage.read(f"{self._folder}/{name}").decode().splitlines()
         )
-        return Labels.of(Label(**fields | {"at": datetime.fromisoformat(fields["at"])}) for fields in map(json.loads, lines))
+        return [Label(**fields | {"at": datetime.fromisoformat(fields["at"])}) for fields in map(json.loads, lines)]
 
     def classes(self) -> set[str]:
         """The classes of the model's versions, as far as their records are in the store."""

@@ -22,8 +22,8 @@ complete() { # paths of complete backups, oldest first
     find "$BACKUP_DIR" -mindepth 1 -maxdepth 1 -type d -name '20*Z' | sort
 }
 
-one_backup() (
-    set -e
+one_backup() {
+    local name new last part
     name=$(date -u +%Y-%m-%dT%H%M%SZ)
     rm -rf "$BACKUP_DIR"/.incomplete-*
     new="$BACKUP_DIR/.incomplete-$name"
@@ -41,7 +41,7 @@ one_backup() (
     mv "$new" "$BACKUP_DIR/$name" # appears when it is complete
     complete | head -n "-$KEEP" | xargs --no-run-if-empty rm -rf
     echo "Backup $BACKUP_DIR/$name"
-)
+}
 
 case ${1:-} in
 "") one_backup ;;
@@ -52,7 +52,8 @@ case ${1:-} in
         wait_s=$(($(date -u -d "today $2" +%s) - $(date +%s)))
         ((wait_s > 0)) || wait_s=$((wait_s + 86400))
         sleep "$wait_s" & wait $! # `wait` hears signals, `sleep` would not
-        one_backup || echo "THE BACKUP FAILED; the next one comes tomorrow" >&2
+        # In a process of its own: bash would heed no failure inside a function that stands before `||`.
+        deploy/backup.sh || echo "THE BACKUP FAILED; the next one comes tomorrow" >&2
     done
     ;;
 *) echo "expected nothing, or --every-night HH:MM" >&2; exit 2 ;;

@@ -30,6 +30,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 _HOURS = 3600
 _TIMEOUTS: dict[Step, int] = {"command": 48 * _HOURS, "rollback": 600}
 """Seconds after which a command is ended: one that hangs would hold up the next."""
+_SHOWN_LINES = 2
 _OF_ANOTHER_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 """Set by `mlflow run`: a command must not write into the drift job's own run."""
 
@@ -97,8 +98,8 @@ class Actions:
 
     def _start(self, request: Request) -> Iterator[Report]:
         if request.step == "command":
-            self._launch(request, "background")
-            yield Report(request, "started", f"What DRIFT_ON_RAISE names runs in the background. {self._log(request)}")
+            if self._launch(request, "background"):
+                yield Report(request, "started", f"What DRIFT_ON_RAISE names runs in the background. {self._log(request)}")
             return
         try:
             holder = self._in_production(request.model)
@@ -107,22 +108,27 @@ class Actions:
             return
         if holder != request.version:
             yield Report(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
-            return
-        self._launch(request, "wait")
-        yield self._ended(request)
+        elif self._launch(request, "wait"):
+            yield self._ended(request)
 
-    def _launch(self, request: Request, how: Literal["background", "wait"]) -> None:
+    def _launch(self, request: Request, how: Literal["background", "wait"]) -> bool:
+        """Whether it has begun; if not, the next run of the job tries again."""
         folder, lock = self._folder / request.id, self._folder / f"{request.step}.lock"
         # -P: the modules beside launch.py are no part of it.
         command = [sys.executable, "-P", launch.__file__, str(folder), str(lock), how]
         with (folder / "output.log").open("ab") as log:
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        if done.returncode != 0:
+            _logger.error("%s was not started. %s", request.id, self._log(request))
+        return done.returncode == 0
 
     def _ended(self, request: Request) -> Report:
-        ended = self._read(request.id, "ended") or {}
-        if ended.get("status") == 0:
-            return Report(request, "done", f"It ended well. {self._log(request)}")
-        return Report(request, "failed", f"It ended with exit status {ended.get('status')}. {self._log(request)}")
+        status = (self._read(request.id, "ended") or {}).get("status")
+        said = "It ended well." if status == 0 else f"It ended with exit status {status}."
+        if request.step == "rollback":  # what this project's own command says holds nothing private
+            lines = (self._folder / request.id / "output.log").read_text(errors="replace").split("\n")
+            said = " ".join([said, *[line.strip() for line in lines if line.strip()][-_SHOWN_LINES:]])
+        return Report(request, "done" if status == 0 else "failed", f"{said} {self._log(request)}")
 
     def _log(self, request: Request) -> str:
         return f"What it printed is in {self._folder / request.id / 'output.log'}."

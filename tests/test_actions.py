@@ -196,6 +196,18 @@ def test_a_program_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     assert "No such file" in (tmp_path / REQUEST.id / "output.log").read_text()
 
 
+def test_what_cannot_be_launched_is_tried_again_by_the_next_run(
+    actions: Callable[..., Actions], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = actions(command="pass")
+    made.ask(REQUEST)
+    with monkeypatch.context() as patch:
+        patch.setattr("monitoring.launch.__file__", "/no/such/launch.py")
+        assert list(made.advance(lambda model, version: True)) == []
+    assert "was not started" in caplog.text
+    assert _states(_settled(made)) == [("command", "started"), ("command", "done")]
+
+
 def test_a_command_that_hangs_is_ended(
     actions: Callable[..., Actions], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

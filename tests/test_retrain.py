@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from lifecycle.registration import register_package
 from lifecycle.registry import look
 from lifecycle.stages import promote, rollback
 from model_code.package import ModelFacts
+from monitoring.actions import Actions, commands
 from monitoring.feedback import LabelBook
+from monitoring.grounds import Request
 from monitoring.ingest import ingest
 from monitoring.lock import BusyError, only_run
 from monitoring.production import RegistryUnavailableError, version_in_production
@@ -212,6 +215,17 @@ def test_a_refused_candidate_stays_in_staging_and_its_labels_are_used(clinic: Cl
 def test_a_setting_promotes_what_has_passed(clinic: Clinic) -> None:
     done = clinic.retrain(passes, RetrainSettings(min_labels=8, promote=True))
     assert (done.stage, version_in_production(TINY, 5)) == ("Production", done.version)
+
+
+def test_the_drift_job_rolls_what_was_promoted_back_by_the_real_command(clinic: Clinic, tmp_path: Path) -> None:
+    done = clinic.retrain(passes, RetrainSettings(min_labels=8, promote=True))
+    actions = Actions(tmp_path / "actions", commands((), True), partial(version_in_production, timeout_seconds=5))
+    actions.ask(Request("rollback", TINY, done.version, 7, "The answer to the canary photo is wrong."))
+    (report,) = actions.advance(lambda model, version: True)
+    assert report.state == "done", report.said
+    assert f"{TINY} version 1 is in Production again, version {done.version} in Archived. No gate was run." in report.said
+    assert version_in_production(TINY, 5) == "1"
+    assert "The answer to the canary photo is wrong." in _tags(done.version)["rolled_back"]
 
 
 def test_too_few_labels_say_what_was_left_out(clinic: Clinic) -> None:

@@ -25,6 +25,7 @@ RUN_BY = {
     "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_projects.py: promote",
     "python samples/score_with_spark.py": "test_ways_to_serve.py: spark_scores_a_folder_of_photos",
     "python train.py --data photos": "test_training.py: the_command_trains, a_trained_package_registers",
+    "mlflow run . -e retrain": "test_retrain.py: the_bundled_network_is_retrained_on_what_it_answered",
     "python register.py validate --version 3 --data photos": "test_gate.py: a_version_as_good_as_production_passes",
     "python register.py register --name my-model": "test_registry.py: a_model_of_ones_own",
 }
@@ -153,7 +154,7 @@ def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
         if row.startswith("| `")
         for name in re.findall("`([A-Z][A-Z0-9_]+)`", row.split("|")[1])
     }
-    sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring")]
+    sources = [PROJECT / package / "settings.py" for package in ("model_code", "lifecycle", "monitoring", "retraining")]
     sources.append(PROJECT / "lifecycle" / "gate_settings.py")
     read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z0-9_]+)"', path.read_text())} - {"MODEL_SOURCE"}
     read |= {f"DRIFT_{limit.name.upper()}" for limit in fields(DriftLimits)}

@@ -4,6 +4,7 @@
 set -u
 cd "$(dirname "$0")" || exit 1
 . scripts/environment.sh
+. scripts/processes.sh
 
 MLFLOW_PORT=${MLFLOW_PORT:-5000}
 SERVE_PORT=${SERVE_PORT:-8080}
@@ -11,52 +12,12 @@ SERVE_WORKERS=${SERVE_WORKERS:-1}
 STATE="$PWD/.mlflow-local"
 TRACKER="" SERVER="" JOB=""
 
-# stop PID: ends a child and all it has started (each child leads a process group of its own).
-stop() {
-    [ -n "$1" ] && kill -0 -- "-$1" 2>/dev/null || return 0
-    kill -TERM -- "-$1" 2>/dev/null
-    for _ in $(seq 100); do
-        kill -0 -- "-$1" 2>/dev/null || return 0
-        sleep 0.1
-    done
-    kill -KILL -- "-$1" 2>/dev/null
-}
-
 stop_all() {
     trap - EXIT
     stop "$JOB"
     stop "$SERVER"
     stop "$TRACKER"
     echo "Stopped."
-}
-
-# need_free_port NAME PORT
-need_free_port() {
-    python - "$2" <<'PYTHON' || fail "port $2 is taken, or not a port. Stop what uses it, or choose another: $1=<port> ./start_mlflow.sh"
-import socket, sys
-with socket.socket() as probe:
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        probe.bind(("127.0.0.1", int(sys.argv[1])))
-    except (OSError, ValueError, OverflowError):
-        sys.exit(1)
-PYTHON
-}
-
-# wait_until_up WHAT PID URL LOG
-wait_until_up() {
-    printf 'Waiting for %s ' "$1"
-    for _ in $(seq 240); do
-        kill -0 "$2" 2>/dev/null || { echo; tail -n 15 "$4" >&2; fail "$1 has ended; its log is $4"; }
-        if python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)' "$3" 2>/dev/null; then
-            echo " up"
-            return
-        fi
-        printf '.'
-        sleep 0.5
-    done
-    echo
-    fail "$1 does not answer on $3; its log is $4"
 }
 
 set_up_environment requirements.txt

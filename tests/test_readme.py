@@ -20,6 +20,8 @@ from tests.servers import PROJECT, end, environment, free_port, run, started
 RUN_BY = {
     "./start_mlflow.sh": "the fixture `stack` of this module",
     "./run_tests.sh": "whoever runs these tests",
+    "deploy/champion_challenger.sh": "test_champion_challenger.py",
+    "python drift_job.py compare": "test_champion_challenger.py: the_comparison_is_in_mlflow",
     "mlflow run . --env-manager local": "test_projects.py: main_registers_promotes_and_scores",
     "mlflow run . -e drift": "test_drift_end_to_end.py",
     "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_projects.py: promote",

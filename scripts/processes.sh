@@ -1,0 +1,41 @@
+# Sourced after environment.sh by scripts that start servers: free ports, waiting until one answers, stopping.
+
+# stop PID: ends a child and all it has started (each child leads a process group of its own).
+stop() {
+    [ -n "$1" ] && kill -0 -- "-$1" 2>/dev/null || return 0
+    kill -TERM -- "-$1" 2>/dev/null
+    for _ in $(seq 100); do
+        kill -0 -- "-$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL -- "-$1" 2>/dev/null
+}
+
+# need_free_port NAME PORT
+need_free_port() {
+    python - "$2" <<'PYTHON' || fail "port $2 is taken, or not a port. Stop what uses it, or choose another: $1=<port> $0"
+import socket, sys
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", int(sys.argv[1])))
+    except (OSError, ValueError, OverflowError):
+        sys.exit(1)
+PYTHON
+}
+
+# wait_until_up WHAT PID URL LOG
+wait_until_up() {
+    printf 'Waiting for %s ' "$1"
+    for _ in $(seq 240); do
+        kill -0 "$2" 2>/dev/null || { echo; tail -n 15 "$4" >&2; fail "$1 has ended; its log is $4"; }
+        if python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=2)' "$3" 2>/dev/null; then
+            echo " up"
+            return
+        fi
+        printf '.'
+        sleep 0.5
+    done
+    echo
+    fail "$1 does not answer on $3; its log is $4"
+}

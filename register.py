@@ -9,8 +9,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from lifecycle.gate import validate
-from lifecycle.gate_checks import as_table
 from lifecycle.gate_settings import GateSettings
 from lifecycle.registration import register_package
 from lifecycle.registry import STAGES, list_versions
@@ -50,6 +48,9 @@ def _promote(asked: argparse.Namespace) -> None:
 
 
 def _validate(asked: argparse.Namespace) -> None:
+    from lifecycle.gate import validate  # imports plots and scikit-learn, which no other command needs
+    from lifecycle.gate_checks import as_table
+
     settings = GateSettings.from_env()
     settings = replace(settings, photos=Path(asked.photos)) if asked.photos else settings
     result = validate(asked.name, asked.version, Path(asked.data) if asked.data else None, settings)

@@ -23,8 +23,11 @@ from lifecycle.registry import StageError
 from lifecycle.who import who_and_where
 
 STALE_SECONDS = 60
-"""A transition holds the lock for a second or two."""
-WAIT_SECONDS = 20
+"""A transition holds the lock for a second or two, on a very slow server for some more."""
+HOLD_SECONDS = 30
+"""One that has held it for so long moves nothing any more. Well below STALE_SECONDS."""
+WAIT_SECONDS = 75
+"""Above STALE_SECONDS, so that a command gets past a dead one's lock by waiting."""
 _HOLDER = "lock.holder"
 _logger = logging.getLogger(__name__)
 
@@ -36,8 +39,8 @@ class LockedError(StageError):
 class Lock:
     """A held lock."""
 
-    def __init__(self, stale_seconds: float) -> None:
-        self._until = time.monotonic() + stale_seconds / 2
+    def __init__(self) -> None:
+        self._until = time.monotonic() + HOLD_SECONDS
 
     def require_time(self) -> None:
         """Raises LockedError if so much time has gone by that others may soon take this lock for a dead command's."""
@@ -46,25 +49,26 @@ class Lock:
 
 
 @contextmanager
-def locked(
-    client: MlflowClient, name: str, wait_seconds: float = WAIT_SECONDS, stale_seconds: float = STALE_SECONDS
-) -> Iterator[Lock]:
-    """Inside, nobody else is in such a block for the same model. Raises LockedError, naming the holder, after a while."""
-    deadline = time.monotonic() + wait_seconds
+def locked(client: MlflowClient, name: str) -> Iterator[Lock]:
+    """Inside, nobody else is in such a block for the same model. Raises LockedError after WAIT_SECONDS, naming the holder."""
+    deadline, told = time.monotonic() + WAIT_SECONDS, False
     while True:
-        held, mine = Lock(stale_seconds), _create(client, name)
+        held, mine = Lock(), _create(client, name)
         try:
-            rival = _rival(client, name, mine, stale_seconds)
+            rival = _rival(client, name, mine)
             while rival is not None and _number(rival) > _number(mine) and time.monotonic() < deadline:
                 time.sleep(0.1)
-                rival = _rival(client, name, mine, stale_seconds)
+                rival = _rival(client, name, mine)
             if rival is None:
                 yield held
                 return
         finally:
             _remove(client, mine.name)
         if time.monotonic() > deadline:
-            raise LockedError(_busy(name, rival, stale_seconds))
+            raise LockedError(f"{_busy(name, rival)} Nothing was moved; try again.")
+        if not told:
+            _logger.warning("%s Waiting.", _busy(name, rival))
+            told = True
         time.sleep(random.uniform(0.1, 0.5))
 
 
@@ -82,14 +86,14 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
     raise AssertionError("unreachable")
 
 
-def _rival(client: MlflowClient, name: str, mine: RegisteredModel, stale_seconds: float) -> RegisteredModel | None:
+def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
     """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
     found = client.search_registered_models(f"name LIKE '{name}.lock-%'", max_results=100)
     others = {_number(one): one for one in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", one.name)}
     others.pop(_number(mine), None)
     # All lower ones were there when mine was made. One not seen is gone, or may not be read by this user: try again.
     unseen = [_name(name, number) for number in range(1, _number(mine)) if number not in others]
-    oldest = mine.creation_timestamp - stale_seconds * 1000
+    oldest = mine.creation_timestamp - STALE_SECONDS * 1000
     live = {number: one for number, one in others.items() if one.creation_timestamp >= oldest}
     for number in others.keys() - live.keys():
         _logger.warning("%s, left by %s, counts no more.", others[number].name, others[number].tags.get(_HOLDER))
@@ -115,9 +119,9 @@ def _number(lock: RegisteredModel) -> int:
     return int(lock.name.rpartition("-")[2])
 
 
-def _busy(name: str, rival: RegisteredModel, stale_seconds: float) -> str:
+def _busy(name: str, rival: RegisteredModel) -> str:
     since = time.strftime("%H:%M:%SZ", time.gmtime(rival.creation_timestamp / 1000))
     return (
-        f"{rival.tags.get(_HOLDER, 'somebody')} is moving a version of {name}, since {since}. Nothing was moved; try again. "
-        f"Should that command have died, its lock ({rival.name}) counts no more after {stale_seconds:.0f} s."
+        f"{rival.tags.get(_HOLDER, 'Somebody')} is moving a version of {name}, since {since}. "
+        f"Should that command have died, its lock ({rival.name}) counts no more after {STALE_SECONDS} s."
     )

@@ -59,9 +59,9 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
 
 def row(step: Transition) -> tuple[str, ...]:
     """A record's cells under HEADINGS."""
-    state = "" if step.state == "done" else f"({step.state}) "
-    mended = f" [ended by {step.mended}, the command had broken off]" if step.mended else ""
-    noticed = f" [noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
+    state = "" if step.state == "done" else f"({step.state})"
+    mended = f"[ended by {step.mended}, the command had broken off]" if step.mended else ""
+    noticed = f"[noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
     return (
         str(step.number),
         _time(step.started),
@@ -73,7 +73,7 @@ def row(step: Transition) -> tuple[str, ...]:
         ",".join(step.replaced) or "-",
         step.digest[:12] or "-",
         step.evidence or "-",
-        f"{state}{step.reason}{mended}{noticed}".strip() or "-",
+        " ".join(filter(None, (state, step.reason, mended, noticed))) or "-",
     )
 
 
@@ -96,7 +96,7 @@ def read_time(text: str) -> datetime:
 def _notes(records: list[Transition], seen: Seen) -> list[str]:
     gaps = missing_numbers(records)
     return [
-        *([f"Records {', '.join(map(str, gaps))} are gone: somebody removed them from MLflow's store."] if gaps else []),
+        *([f"Gone from the history: {', '.join(map(str, gaps))}. Somebody removed them from MLflow's store."] if gaps else []),
         *(f"Stage and alias disagree: {one}. Promoting the right version mends it." for one in seen.disagreements()),
     ]
 

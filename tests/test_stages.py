@@ -1,5 +1,6 @@
 """Promotion, roll back and their records on a sqlite registry."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from lifecycle import promotion_lock
 from lifecycle.gate import GateError
 from lifecycle.history import History
 from lifecycle.promotion_lock import LockedError, locked
 from lifecycle.registry import StageError, look
 from lifecycle.review import review
 from lifecycle.stages import RefusedError, promote, rollback
-from lifecycle.transition import Transition
-from lifecycle.transitions import Mover
 from tests.versions import make_versions, passes, refuses
 
 NAME = "eye_model"
@@ -207,6 +207,18 @@ def test_stages_from_before_the_history_are_taken_over(client: MlflowClient) -> 
     assert rollback(NAME).version == "1"
 
 
+def test_a_deleted_record_is_still_read_and_a_removed_one_is_missed(client: MlflowClient, tmp_path: Path) -> None:
+    _produce("1", "2")
+    first, second = History(client, NAME).records()
+    client.delete_run(first.run_id)
+    assert review(NAME).records == [first, second]
+    assert review(NAME).notes == []
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("delete from runs where run_uuid = ?", [first.run_id])
+    database.close()
+    assert review(NAME).notes[0].startswith("Gone from the history: 1.")
+
+
 class _Killed(BaseException):
     """The end of the process, as far as the code can tell."""
 
@@ -247,32 +259,39 @@ def test_a_refused_call_leaves_a_record_that_says_so(client: MlflowClient, monke
     assert _steps(client) == [("promote", "1", "None", "Staging", "undone")]
 
 
-def test_a_lock_is_waited_for_and_its_holder_named(client: MlflowClient) -> None:
+def test_a_lock_is_waited_for_and_its_holder_named(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promotion_lock, "WAIT_SECONDS", 0.5)
     with (
         locked(client, NAME),
         pytest.raises(LockedError, match=f"alice on .* is moving a version of {NAME}"),
-        locked(client, NAME, wait_seconds=0.5),
+        locked(client, NAME),
     ):
         pass
     assert [model.name for model in client.search_registered_models()] == [NAME]
 
 
-def test_a_dead_commands_lock_is_taken_over(client: MlflowClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_commands_lock_is_taken_over(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(promotion_lock, "STALE_SECONDS", 1)
     client.create_registered_model(f"{NAME}.lock-1", {"lock.holder": "carol on ward-7"})
-    with locked(client, NAME, wait_seconds=5, stale_seconds=1):
+    with locked(client, NAME):
         assert [model.name for model in client.search_registered_models()] == [NAME, f"{NAME}.lock-2"]
-    assert "left by carol on ward-7" in caplog.text
+    assert "carol on ward-7 is moving a version" in caplog.text
+    assert "left by carol on ward-7, counts no more" in caplog.text
     assert [model.name for model in client.search_registered_models()] == [NAME]
 
 
-def test_locks_of_models_with_similar_names_are_not_mixed_up(client: MlflowClient) -> None:
-    with locked(client, "eyeXmodel"), locked(client, NAME, wait_seconds=0), locked(client, f"{NAME}.lock-x", wait_seconds=0):
+def test_locks_of_models_with_similar_names_are_not_mixed_up(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promotion_lock, "WAIT_SECONDS", 0)
+    with locked(client, "eyeXmodel"), locked(client, NAME), locked(client, f"{NAME}.lock-x"):
         pass
 
 
-def test_nothing_moves_when_the_lock_may_have_been_lost(client: MlflowClient) -> None:
-    with locked(client, NAME, stale_seconds=-1) as lock, pytest.raises(LockedError, match="Nothing was moved"):
-        Mover(client, History(client, NAME), lock).move(Transition("1", "None", "Staging", "promote"))
+def test_nothing_moves_when_the_lock_may_have_been_lost(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promotion_lock, "HOLD_SECONDS", -1)
+    with pytest.raises(LockedError, match="Nothing was moved"):
+        promote(NAME, "1", "Staging")
     assert _steps(client) == []
 
 

@@ -10,11 +10,11 @@ from lifecycle.registry import look
 
 
 def make_versions(client: MlflowClient, name: str, count: int) -> None:
-    """Register `count` versions, each with files of its own, in an experiment that keeps them where the store does."""
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+    """Register a model with `count` versions in no stage, each with files of its own."""
+    client.create_registered_model(name)
+    experiment = client.create_experiment(f"{name}-files")
     for _ in range(count):
-        run = client.create_run("0")
+        run = client.create_run(experiment)
         client.log_text(run.info.run_id, f"files of run {run.info.run_id}", "model/MLmodel")
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
 

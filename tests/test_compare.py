@@ -153,6 +153,17 @@ def _kept(before: dict, number: int, photo: str) -> dict:
     return changes | {name: before[name] for name in ("process_id", "model_version", "role")}
 
 
+def test_a_challenger_that_could_read_no_photo(settings: MonitoringSettings, log: Log) -> None:
+    for number in range(60):
+        log.add("1", f"photo-{number}", right=True, labelled=True)
+        changes = {"sequence": number, "timestamp": log.records["1"][-1]["timestamp"], "image_sha256": None}
+        log.records["2"].append(failed(0, "base64_invalid") | changes | {"process_id": "p2", "model_version": "2"})
+    found = _compare(settings, log)
+    assert (found.outcomes, found.agreement) == (Outcomes(champion=(0, 60)), None)
+    assert found.decision.choice == "not enough evidence yet"
+    assert "error_code: share 1" in found.decision.reasons[2]
+
+
 @pytest.mark.parametrize("reason", ["errors", "slow", "alarm"])
 def test_a_challenger_whose_service_is_not_well_is_kept_out(settings: MonitoringSettings, log: Log, reason: str) -> None:
     log.both(100, champion=True, challenger=True)

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from evaluation.shares import Share, calibration_error
 
@@ -52,6 +51,8 @@ class Figures:
 
 def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], sources: np.ndarray) -> Figures:
     """Figures of (N, C) probabilities for int (N,) labels and str (N,) sources, N > 0."""
+    from sklearn.metrics import confusion_matrix, f1_score  # takes two seconds, which reading kept figures need not
+
     answers = probabilities.argmax(axis=1)
     correct = answers == labels
     present = np.unique(labels)
@@ -68,6 +69,8 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, .
 
 def macro_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean AUROC of one class against the rest; scores (N, C), labels int (N,). nan where a class has no photos."""
+    from sklearn.metrics import roc_auc_score
+
     if len(np.unique(labels)) < scores.shape[1]:
         return float("nan")
     return float(np.mean([roc_auc_score(labels == i, scores[:, i]) for i in range(scores.shape[1])]))

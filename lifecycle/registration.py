@@ -1,8 +1,6 @@
 """Registers a model package: log it, check that it serves, then make it a version."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +10,12 @@ import mlflow
 from mlflow import MlflowClient
 
 from evaluation.figures import Figures
+from lifecycle.canary_check import RegistrationError, require_canary
 from lifecycle.card import publish_card
 from lifecycle.fetched import FetchedVersion
 from lifecycle.mlflow_model import log_package
 from lifecycle.settings import experiment_name
 from model_code.package import LITERT_FILE, ModelFacts, file_sha256
-
-PROJECT = Path(__file__).resolve().parent.parent
-
-
-class RegistrationError(ValueError):
-    """The model must not be registered: it is not what was checked, or does not answer as expected."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +52,6 @@ def register_package(package: Path, name: str) -> Registered:
                 client.set_model_version_tag(name, version.version, key, value)
             publish_card(FetchedVersion(name, str(version.version), model), run.info.run_id)
     return Registered(name, str(version.version), run.info.run_id)
-
-
-def require_canary(model_folder: Path) -> None:
-    """Check the canary answer of an MLflow model folder in a fresh process. Raises RegistrationError."""
-    command = [sys.executable, "-m", "lifecycle.verify", str(model_folder)]
-    with tempfile.TemporaryDirectory() as discarded:
-        env = os.environ | {"INFERENCE_LOG_DIR": discarded}
-        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RegistrationError((done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1])
 
 
 def _require_checked_litert(package: Path, facts: ModelFacts) -> None:

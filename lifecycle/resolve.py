@@ -17,8 +17,8 @@ import mlflow
 from mlflow import MlflowClient
 
 import model_code
+from lifecycle.canary_check import RegistrationError, require_canary
 from lifecycle.mlflow_model import save_package
-from lifecycle.registration import RegistrationError, require_canary
 from lifecycle.settings import BUNDLED_PACKAGE, RegistrySettings
 from model_code.identity import BUNDLED_VERSION
 

@@ -82,7 +82,7 @@ def stack(registry: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         "MONITORING_DIR": str(folder / "state"),
         "TMPDIR": str(folder / "temporary"),
     }
-    command = [SCRIPT, "--champion", "1", "--challenger", challenger, "--percent", "50"]
+    command = [SCRIPT, "--champion", "1", "--challenger", challenger, "--percent", "50", "--timeout-seconds", "60"]
     with (folder / "output").open("wb") as sink:
         process = subprocess.Popen(command, env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True)
     made = Stack(env, challenger, process, folder / "output", ports, folder)

@@ -44,6 +44,7 @@ def environment(**changes: str) -> dict[str, str]:
         "ALERT_",
         "COMPARE_",
         "GATE_",
+        "RETRAIN_",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     venv = Path(sys.executable).parent

@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 SPLITS = ("train", "val")
+FEEDBACK = "feedback"
+"""Source of photos that came in from daily work and were labelled afterwards; their pixels go nowhere but into training."""
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 

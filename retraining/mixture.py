@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.manifest import DataError, read_manifest
+from evaluation.manifest import FEEDBACK, DataError, read_manifest
 from retraining.clinic import hash_photos, photo_files, read_patients
 from retraining.labels import Feedback
 
-FEEDBACK = "feedback"
-"""Source of the feedback's photos, so that gate and figures show how the candidate does on them."""
 HELD_OUT = 0.25
 """Share of the feedback's patients whose photos are for validation."""
 

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import pandas as pd
 
-from evaluation.manifest import read_manifest
-from retraining.mixture import FEEDBACK, Mixture
+from evaluation.manifest import FEEDBACK, read_manifest
+from retraining.mixture import Mixture
 from training.loop import HISTORY
 
 _ORIGINAL = "original"

@@ -17,11 +17,13 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from evaluation.figures import measure
 from lifecycle.gate import GateError
 from lifecycle.registration import register_package
 from lifecycle.registry import look
 from lifecycle.stages import promote, rollback
 from model_code.package import ModelFacts
+from model_code.preprocessing import Recipe
 from monitoring.actions import Actions, commands
 from monitoring.feedback import LabelBook
 from monitoring.grounds import Request
@@ -38,8 +40,11 @@ from tests.logs import append, prediction_id, record
 from tests.photos import PROJECT, SAMPLES, encode, fundus
 from tests.servers import NAME, Served, python
 from tests.versions import passes, refuses
+from training import tracking as tracking_of_training
+from training.finish import Finished
 from training.loop import Schedule, read_history
 from training.manifest import of_folder
+from training.photos import Photos
 from training.run import Training
 from training.run import run as train
 
@@ -295,6 +300,22 @@ def test_one_that_starts_from_what_is_not_in_production_any_more_is_given_up(cli
     with pytest.raises(TooFewLabelsError):
         clinic.retrain()
     assert any("is not any more: given up" in said for said in clinic.said)
+
+
+def test_the_sheet_of_mistakes_in_mlflow_shows_no_photo_of_the_feedback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(tracking_of_training, "contact_sheet", lambda views, captions, path: shown.extend(captions))
+    rows = pd.DataFrame({"path": list("abcd"), "label": CLASSES[0], "source": ["first", "feedback"] * 2, "split": "val"})
+    photos = Photos(rows, np.zeros((4, 32, 32, 3), np.uint8), CLASSES, Recipe(32))
+    probabilities = np.array([[0.4, 0.6], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4]])
+    figures = measure(probabilities, photos.labels, CLASSES, photos.sources)
+    facts = ModelFacts(TINY, CLASSES, Recipe(32))
+    for name in ("plot_confusion", "plot_reliability", "plot_roc"):
+        monkeypatch.setattr(tracking_of_training, name, lambda *arguments: None)
+    tracking_of_training.draw(Finished(facts, figures, probabilities), [], photos, tmp_path)
+    assert [caption.split()[1] for caption in shown] == ["0.70", "0.60"]
 
 
 def test_two_at_once(clinic: Clinic) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 
+from evaluation.manifest import FEEDBACK
 from evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
 from model_code.settings import read_bool
 from training.finish import Finished
@@ -46,7 +47,7 @@ def log_epoch(epoch: Epoch) -> None:
 
 
 def log_result(finished: Finished, history: list[Epoch], photos: Photos, work: Path) -> None:
-    """Validation figures, and plots: confusion, reliability, ROC, curves, sources, the worst mistakes."""
+    """Validation figures, and plots: confusion, reliability, ROC, curves, sources, the worst mistakes (no patients' photos)."""
     mlflow.log_metrics({f"validation_{name}": value for name, value in finished.figures.metrics().items()})
     plots = work / "plots"
     plots.mkdir(exist_ok=True)
@@ -71,7 +72,7 @@ def draw(finished: Finished, history: list[Epoch], photos: Photos, folder: Path)
         plot_curves({name: [getattr(one, name) for one in history] for name in reached}, folder / "validation.png")
     answers = finished.probabilities.argmax(axis=1)
     confidence = finished.probabilities.max(axis=1)
-    wrong = np.flatnonzero(answers != validation.labels)
+    wrong = np.flatnonzero((answers != validation.labels) & (validation.sources != FEEDBACK))
     worst = wrong[np.argsort(-confidence[wrong])][:WORST]
     captions = [f"{classes[answers[i]]} {confidence[i]:.2f}\nlabel {classes[validation.labels[i]]}" for i in worst]
     contact_sheet(validation.views[worst], captions, folder / "worst_mistakes.png")

@@ -34,6 +34,7 @@ class NativeStack:
 
     def __init__(self, folder: Path, net: int, env: Mapping[str, str]) -> None:
         self.folder = folder
+        self._net = net
         names = list(compose.load(dict.fromkeys((one.name for one in compose.variables()), "x"))["services"])
         self.addresses = {name: f"127.{net >> 8}.{net & 255}.{number}" for number, name in enumerate(names, start=2)}
         self.config = compose.load({"PUBLIC_HOST": self.addresses["proxy"], **env})
@@ -104,7 +105,10 @@ class NativeStack:
             command = self._database(user)
         else:
             command = self._native(name, self._service(name).get("entrypoint", []) + self._service(name)["command"])
-        with (self.folder / f"{name}.log").open("ab") as sink:
+            command += self._own_ports() if name == "objects" else []
+        with (output := self.folder / f"{name}.log").open("ab") as sink:
+            if user:
+                shutil.chown(output, user)  # nginx opens /dev/stdout by name
             self.processes[name] = subprocess.Popen(
                 command,
                 env=self._environment(name),
@@ -142,9 +146,16 @@ class NativeStack:
         text = text.replace("/app/", f"{PROJECT}/")
         return re.sub(r"\b(0\.0\.0\.0|127\.0\.0\.1)\b", self.addresses[name], text)
 
+    def _own_ports(self) -> list[str]:
+        """Of SeaweedFS: its parts meet at sockets in /tmp named by port, so that two stacks would mix their files."""
+        first = 20_000 + self._net % 2_000 * 5
+        names = ("master.port", "volume.port", "filer.port", "s3.port.grpc")
+        return [f"-{name}={first + number}" for number, name in enumerate(names)]
+
     def _translated(self, name: str, source: Path) -> Path:
         path = self.folder / source.name
-        path.write_text(self._addressed(name, source.read_text().replace("/tmp/", f"{self._tmp(name)}/")))
+        if not path.exists():  # not again under a program that reads it
+            path.write_text(self._addressed(name, source.read_text().replace("/tmp/", f"{self._tmp(name)}/")))
         return path
 
     def _database(self, user: str | None) -> list[str]:

@@ -37,7 +37,7 @@ class Mover:
         return look(self._client, self.name)
 
     def move(self, step: Transition) -> Transition:
-        """Make a step: record it, move stage and alias, close the record. Raises StageError; the record says what was moved."""
+        """Make a step: record it, move stage and alias, close the record. Raises StageError if nothing has moved."""
         if step.target not in STAGES:
             raise StageError(f"stage={step.target!r} is not known. Expected one of {', '.join(STAGES)}.")
         self._lock.require_time()
@@ -49,7 +49,9 @@ class Mover:
                 return self._follow(step)
         except StageError:
             with explained("Saying in the history how that ended, which the next command will do,"):
-                self.mend(step)
+                ended = self.mend(step)
+            if ended.state == "done":  # the answer was lost, not the call
+                return ended
             raise
 
     def mend(self, step: Transition, broken_off: bool = False) -> Transition:

@@ -259,6 +259,18 @@ def test_a_refused_call_leaves_a_record_that_says_so(client: MlflowClient, monke
     assert _steps(client) == [("promote", "1", "None", "Staging", "undone")]
 
 
+def test_a_call_whose_answer_was_lost_counts(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = MlflowClient.transition_model_version_stage
+
+    def loses_its_answer(*arguments: object, **named: object) -> None:
+        moves(*arguments, **named)
+        raise MlflowException("Connection reset by peer")
+
+    monkeypatch.setattr(MlflowClient, "transition_model_version_stage", loses_its_answer)
+    assert promote(NAME, "1", "Staging").state == "done"
+    assert _state(client) == ({"1": "Staging"}, {"staging": "1"})
+
+
 def test_a_lock_is_waited_for_and_its_holder_named(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promotion_lock, "WAIT_SECONDS", 0.5)
     with (

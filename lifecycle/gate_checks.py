@@ -39,7 +39,7 @@ class Check:
     @classmethod
     def _number(cls, name: str, value: float, limit: float, passed: bool, bound: str, setting: str, n: int | None) -> Self:
         shown, of = str(value) if isinstance(value, int) else f"{value:.4g}", "" if n is None else f" on {n} photos"
-        reason = "" if passed else f"{name} is {shown}{of}; {bound} {limit:g} is asked for ({setting})"
+        reason = "" if passed else f"{name} is {shown}{of}, but {bound} {limit:g} is asked for ({setting})"
         return cls(name, f"{shown}{of}", f"{bound} {limit:g}", bool(passed), reason)
 
     @classmethod

@@ -71,7 +71,7 @@ def judge_by_package(facts: ModelFacts, settings: GateSettings) -> Judgement:
     stored = facts.provenance.get("validation")
     if stored is None:
         problem = (
-            "the package keeps no validation figures, and no labelled photos were given; name some with --data or GATE_DATA"
+            "the package keeps no validation figures, and no labelled photos were given: name some with --data or GATE_DATA"
         )
         return Judgement("nothing", [Check.fact("figures", "none", "labelled photos", problem)])
     figures = Figures.from_dict(stored)
@@ -92,7 +92,7 @@ def comparable(candidate: FetchedVersion, production: FetchedVersion | None, lab
         return Check.fact(name, "other classes", limit, f"{problem}. A model of other classes belongs under another name")
     if not labelled:
         problem = f"version {production.version} is in Production and no labelled photos were given to compare with it"
-        return Check.fact(name, "not compared", limit, f"{problem}; name some with --data or GATE_DATA")
+        return Check.fact(name, "not compared", limit, f"{problem}: name some with --data or GATE_DATA")
     return Check.fact(name, f"with version {production.version}, on the same photos", limit)
 
 
@@ -107,7 +107,7 @@ def _reading(answers: Answers, read: np.ndarray, read_before: np.ndarray) -> lis
     kinds = ", ".join(f"{code} {n}" for code, n in sorted(Counter(codes[unreadable].tolist()).items()))
     share = float(unreadable.mean())
     said = f"{unreadable.sum()} of {len(codes)} photos" + (f" ({kinds})" if kinds else "")
-    problem = f"{said} cannot be read; correct the set" if share > MAX_UNREADABLE_SHARE else ""
+    problem = f"{said} cannot be read: correct the set" if share > MAX_UNREADABLE_SHARE else ""
     return [
         Check.at_most("photos that it fails on", int(failed.sum()), 0, "no setting", len(codes)),
         Check.fact("unreadable photos", said, f"at most {MAX_UNREADABLE_SHARE:.0%}", problem),

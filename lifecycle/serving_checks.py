@@ -34,7 +34,7 @@ def loads(trial: Trial, env_manager: str) -> Check:
 def served_checks(version: FetchedVersion, trial: Trial, settings: GateSettings) -> list[Check]:
     """Of a version that is up. Raises TrialError if it stops answering."""
     photo, classes = SAMPLE_PHOTO.read_bytes(), version.facts.classes
-    wrong_canary = "; ".join(differences(trial.answer(canary_photo(version.package)), expected_answer(version.package)))
+    wrong_canary = ", ".join(differences(trial.answer(canary_photo(version.package)), expected_answer(version.package)))
     wrong_sample = answer_problem(trial.answer(photo), classes)
     return [
         _signature(version),
@@ -68,5 +68,5 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
 
 def _signature(version: FetchedVersion) -> Check:
     given, expected = Model.load(str(version.folder)).signature, signature(version.facts.classes)
-    problem = "" if given == expected else "columns or params are not those of the contract; register the package again"
+    problem = "" if given == expected else "columns or params are not those of the contract: register the package again"
     return Check.fact("signature", "the contract's" if not problem else "another", "the contract's", problem)

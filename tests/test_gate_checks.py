@@ -47,7 +47,7 @@ def test_a_limit_itself_passes_and_what_is_no_number_does_not() -> None:
     assert not Check.at_least("share", float("nan"), 0.3, "GATE_X").passed
     assert not Check.at_most("loss", float("nan"), 0.3, "GATE_X").passed
     refused = Check.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
-    assert refused.reason == "accuracy is 0.6123 on 90 photos; at least 0.75 is asked for (GATE_MIN_ACCURACY)"
+    assert refused.reason == "accuracy is 0.6123 on 90 photos, but at least 0.75 is asked for (GATE_MIN_ACCURACY)"
 
 
 def test_the_table_shows_every_check_and_why_it_refuses() -> None:

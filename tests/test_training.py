@@ -1,5 +1,6 @@
 """Training on tiny sets: it learns, resumes, writes packages that answer; what cannot be trained on is refused."""
 
+import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from tests.photos import PACKAGE, SAMPLES, encode, fundus
 from tests.servers import PROJECT, Served, environment, python
 from training import run as training_run
 from training.augment import augment
-from training.dataset import MAX_REPEATS, AugmentedPhotos, class_weights
+from training.dataset import MAX_REPEATS, AugmentedPhotos, class_weights, mixed_up
 from training.finish import Finished
 from training.loop import Schedule, read_history
 from training.manifest import of_folder
+from training.memory import keep_freed_memory
 from training.network import build, scaling_of
 from training.photos import Photos
 from training.run import Training, run
@@ -215,7 +217,7 @@ def test_what_cannot_be_trained_is_said_in_a_line(
         train.main()
 
 
-def _dataset(labels: list[str], squares: np.ndarray | None = None, **options: int) -> AugmentedPhotos:
+def _dataset(labels: list[str], squares: np.ndarray | None = None, **options: float) -> AugmentedPhotos:
     held = np.zeros((len(labels), 32, 32, 3), np.uint8) if squares is None else squares
     classes = tuple(sorted(set(labels)))
     return AugmentedPhotos(Photos(pd.DataFrame({"label": labels}), held, classes, Recipe(32)), batch=4, seed=1, **options)
@@ -243,6 +245,36 @@ def test_an_epoch_is_the_same_after_resuming() -> None:
     assert (whole[0][0] != first).any()
 
 
+def test_mixed_photos_carry_both_answers_by_their_shares() -> None:
+    colours = np.float32([0, 60, 120, 180, 240])
+    views = np.ones((5, 4, 4, 3), np.float32) * colours[:, None, None, None]
+    mixed, answers, weights = mixed_up((views, np.eye(5, dtype=np.float32), colours), 0.4, np.random.default_rng(3))
+    assert mixed.shape == views.shape
+    assert answers.sum(axis=1) == pytest.approx(1)
+    assert answers.argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
+    assert mixed[:, 2, 2, 1] == pytest.approx(answers @ colours, abs=1e-3)
+    assert weights == pytest.approx(answers @ colours, abs=1e-3)
+    assert 0.5 <= np.diag(answers).min() < 0.95
+
+
+def test_mixup_leaves_augmentation_and_order_as_they_are() -> None:
+    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    plain, mixing = _dataset(["a"] * 8 + ["b"], squares), _dataset(["a"] * 8 + ["b"], squares, mixup=0.4)
+    assert not np.array_equal(plain[0][0], mixing[0][0])
+    assert np.array_equal(plain[0][1].argmax(axis=1), mixing[0][1].argmax(axis=1))
+    assert np.array_equal(mixing[0][0], mixing[0][0])
+
+
+def test_the_last_epochs_are_gentle_and_mix_nothing() -> None:
+    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    labels = ["a"] * 5 + ["b"] * 4
+    assert Schedule(epochs=10, gentle=0.3).gentle_from == 7
+    for gentle_from, mixed in ((1, False), (2, True)):
+        dataset = _dataset(labels, squares, mixup=0.4, gentle_from=gentle_from, epoch=1)
+        answers = np.concatenate([dataset[i][1] for i in range(len(dataset))])
+        assert (len(np.unique(answers)) > 2) is mixed
+
+
 def test_augmented_views_stay_in_range_and_in_the_field_of_view() -> None:
     squares = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     views = augment(tf.constant(squares), tf.random.Generator.from_seed(1)).numpy()
@@ -260,7 +292,7 @@ def test_augmentation_makes_the_colours_of_two_cameras_overlap() -> None:
     texture = np.random.default_rng(0).integers(-20, 20, (128, 64, 64, 1))
     squares = (np.concatenate([red, blue]) + texture).clip(0, 255).astype(np.uint8)
     order = np.random.default_rng(1).permutation(128)
-    views = augment(tf.constant(squares[order]), tf.random.Generator.from_seed(1)).numpy()
+    views = augment(tf.constant(squares[order]), tf.random.Generator.from_seed(1), strange=0.5).numpy()
     middle = views[:, 20:44, 20:44].mean(axis=(1, 2))
     tint = middle[:, 0] - middle[:, 2]
     was_red = order < 64
@@ -279,6 +311,19 @@ def test_a_head_is_kept_where_it_fits_and_new_where_not(base: str, tmp_path: Pat
     assert build(bundled, classes=5, size=224, frozen=0.0).output.shape == (None, 5)
 
 
+def test_a_base_of_another_size_keeps_its_weights(tmp_path: Path) -> None:
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.ReLU(name="map")(keras.layers.Conv2D(4, 3, strides=2)(image))
+    head = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
+    fixed = keras.Model(image, head)
+    fixed.save(tmp_path / "fixed.keras")
+    larger = build(str(tmp_path / "fixed.keras"), 3, SIZE + 16, 0.0)
+    assert larger.input_shape == (None, SIZE + 16, SIZE + 16, 3)
+    flat = np.full((1, SIZE, SIZE, 3), 7, np.float32)
+    expected = fixed.predict_on_batch(flat)
+    assert larger.predict_on_batch(np.full((1, SIZE + 16, SIZE + 16, 3), 7, np.float32)) == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_base_without_a_feature_map_is_refused(tmp_path: Path) -> None:
     image = keras.Input((8, 8, 3))
     keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image))).save(tmp_path / "flat.keras")
@@ -292,3 +337,8 @@ def test_a_base_without_a_feature_map_is_refused(tmp_path: Path) -> None:
 )
 def test_the_scaling_of_a_keras_application_is_found(name: str, scaling: str) -> None:
     assert scaling_of(name) == scaling
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have rules of their own")
+def test_glibc_takes_the_order_to_keep_freed_memory() -> None:
+    assert keep_freed_memory()

@@ -15,20 +15,22 @@ SHIFT = 0.04
 """Share of the view's side, to either side."""
 FRAME_CUT = 0.14
 """Largest share of the view's side cut off above and below (as cameras do), and left and right."""
-STRANGE = 0.5
-"""Share of the photos made to look as if another camera had taken them; the others keep their look."""
+STRANGE, SELDOM_STRANGE = 0.3, 0.15
+"""Share of the photos made to look as if another camera had taken them, in most epochs and in the last; the others keep their
+look."""
 STYLE_GAIN = (0.6, 1.7)
 """Limits for the change of local contrast by another photo's style: a hazy cataract must stay hazy."""
 
 
-def augment(squares: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
+def augment(squares: tf.Tensor, rng: tf.random.Generator, strange: float | tf.Tensor = STRANGE) -> tf.Tensor:
     """uint8 (N, S, S, 3) disc squares -> float32 (N, S, S, 3) views of 0..255, each changed at random.
 
     Squares are those of `preprocessing.disc_square`; every view ends in the common field of view, as in serving.
+    strange: share of the photos that look as if another camera had taken them.
     """
     views = _moved(tf.cast(squares, tf.float32), rng)
-    strange = _recompressed(_resampled(_recoloured(_restyled(views, rng), rng), rng), rng)
-    views = tf.where(_chance(rng, tf.shape(views)[0], STRANGE) > 0, strange, _toned(views, rng))
+    elsewhere = _recompressed(_resampled(_recoloured(_restyled(views, rng), rng), rng), rng)
+    views = tf.where(_chance(rng, tf.shape(views)[0], strange) > 0, elsewhere, _toned(views, rng))
     return _framed(views, rng)
 
 
@@ -171,6 +173,6 @@ def _per_photo(values: tf.Tensor) -> tf.Tensor:
     return values[:, None, None, None]
 
 
-def _chance(rng: tf.random.Generator, count: tf.Tensor, probability: float) -> tf.Tensor:
+def _chance(rng: tf.random.Generator, count: tf.Tensor, probability: float | tf.Tensor) -> tf.Tensor:
     """float32 (N, 1, 1, 1): 1 with the given probability, else 0."""
     return _per_photo(tf.cast(rng.uniform((count,)) < probability, tf.float32))

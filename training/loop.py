@@ -30,9 +30,18 @@ class Schedule:
     label_smoothing: float = 0.1
     average: float = 0.99
     """Momentum of the weights' moving average, by step."""
+    mixup: float = 0.0
+    """Mixup's alpha; 0 mixes no photos."""
+    gentle: float = 0.5
+    """Share of the epochs, the last ones, with gentle augmentation."""
     patience: int = 8
     """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
     seed: int = 1
+
+    @property
+    def gentle_from(self) -> int:
+        """The first epoch, counted from 0, with gentle augmentation."""
+        return round(self.epochs * (1 - self.gentle))
 
 
 @dataclass(frozen=True)

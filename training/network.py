@@ -19,7 +19,7 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
     the base's own where that has as many classes. frozen: share of the layers, from the input on, that keep their weights.
     Raises ValueError for a base that cannot be used.
     """
-    network = load_keras(Path(base)) if is_file(base) else _application(base, size)
+    network = _of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
     features, head = network.outputs[0], None
     if len(features.shape) == 2:
         anatomy = dissect(network)
@@ -34,6 +34,15 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
     for layer in model.layers[: int(frozen * len(model.layers))]:
         layer.trainable = False
     return model
+
+
+def _of_size(network: keras.Model, size: int) -> keras.Model:
+    """The same network, with the same weights, for photos of another size; convolutions do not mind."""
+    if network.inputs[0].shape[1] in (None, size):
+        return network
+    resized = keras.models.clone_model(network, input_tensors=keras.Input((size, size, 3), name="image"))
+    resized.set_weights(network.get_weights())
+    return resized
 
 
 def is_file(base: str) -> bool:

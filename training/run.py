@@ -16,6 +16,7 @@ from training import tracking
 from training.dataset import AugmentedPhotos, scale_batch
 from training.finish import Finished, finish
 from training.loop import BEST, LAST, Epoch, Schedule, read_history, resumed, train
+from training.memory import keep_freed_memory
 from training.photos import Photos
 from training.preparation import prepare_photos
 from training.registered import fetch
@@ -65,6 +66,7 @@ def run(training: Training) -> Finished:
     work, schedule, options = training.work, training.schedule, training.options()
     work.mkdir(parents=True, exist_ok=True)
     _check_options(training)
+    keep_freed_memory()
     keras.utils.set_random_seed(schedule.seed)
     training, recipe = _resolved(training)
     prepared = prepare_photos(
@@ -112,7 +114,9 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
         return []
     validation = photos.of("val")
     pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
-    augmented = AugmentedPhotos(photos.of("train"), schedule.batch, schedule.seed, epoch=len(started))
+    augmented = AugmentedPhotos(
+        photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from
+    )
     start = time.monotonic()
 
     def report(epoch: Epoch) -> None:

@@ -192,6 +192,7 @@ def test_register_and_promote_then_restart_one_by_one(clinic: Clinic, retina: by
         asking.result()
     assert len(answered) > 10, "every request was answered while the servers went down and up"
     assert clinic.classify(retina)[0]["model_version"] == "1"
+    assert "/presigned/" not in clinic.stack.output("mlflow"), "clients cannot reach the artifact store that this sends them to"
 
 
 def test_accounts_have_the_rights_they_need_and_no_more(clinic: Clinic) -> None:

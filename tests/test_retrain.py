@@ -343,8 +343,8 @@ def test_the_version_in_production_is_the_registrys(clinic: Clinic, monkeypatch:
     client.delete_registered_model_alias(TINY, "production")
     assert version_in_production(TINY, 5) == "1", "by its stage"
     client.set_registered_model_alias(TINY, "production", "1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(RegistryUnavailableError):
+    with monkeypatch.context() as patch, pytest.raises(RegistryUnavailableError):
+        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         version_in_production(TINY, 1)
 
 

@@ -34,6 +34,7 @@ need_free_port CHALLENGER_PORT "$CHALLENGER_PORT"
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
 export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$PWD/inference_logs}"
 FOLDER=$(mktemp -d) || fail "no folder for logs and configuration"
+export TMPDIR="$FOLDER" # MLflow leaves the model that it has downloaded behind when it is stopped
 CHAMPION_SERVER="" OTHER_SERVER="" PROXY=""
 
 stop_all() {

@@ -5,6 +5,9 @@ stage and alias have moved, or as FAILED if nothing did. Records are numbered wi
 clocks say; the lock of `promotion_lock.py` sees to it that a number is given once. A run deleted in MLflow's UI is still read.
 """
 
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,10 +58,12 @@ class History:
             if not (token := page.token):
                 return sorted(found, key=lambda one: one.number)
 
-    def begin(self, step: Transition) -> Transition:
-        """Write a record as an intention, in one call; returns it with its number and run. Only under the lock."""
-        last = max((one.number for one in self.records()), default=0)
-        step = replace(step, number=last + 1, who=step.who or who())
+    def begin(self, step: Transition, after: Sequence[Transition]) -> Transition:
+        """Write a record as an intention, in one call; returns it with its number and run. Only under the lock.
+
+        after: all records there are.
+        """
+        step = replace(step, number=max((one.number for one in after), default=0) + 1, who=step.who or who())
         tags = {PREFIX + key: value for key, value in step.tags(self.name).items()} | {"mlflow.user": step.who}
         run = self._client.create_run(self._experiment_id, _milliseconds(step.started), tags, run_name=step.title)
         return replace(step, run_id=run.info.run_id)
@@ -70,7 +75,8 @@ class History:
             self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.mended)])
         now = datetime.now(UTC)
         status = "FINISHED" if done else "FAILED"
-        self._client.set_terminated(step.run_id, status, _milliseconds(now))
+        with redirect_stdout(sys.stderr):  # MLflow prints the run's address, which does not belong in a command's output
+            self._client.set_terminated(step.run_id, status, _milliseconds(now))
         return replace(step, seen=now, state=STATES[status])
 
 

@@ -33,7 +33,7 @@ def review(name: str) -> Review:
     look(client, name)
     try:
         with moving(client, name) as mover:
-            records, seen = mover.history.records(), mover.look()
+            records, seen = mover.records, mover.seen
     except StageError as error:
         records, seen = History(client, name).records(), look(client, name)
         notes.append(f"The history could not be brought up to date: {error}")

@@ -9,7 +9,6 @@ from mlflow import MlflowClient
 
 from lifecycle.digest import model_digest
 from lifecycle.gate_settings import GateSettings
-from lifecycle.history import History
 from lifecycle.registry import ALIASES, NO_STAGE, STAGES, Seen, StageError, look
 from lifecycle.transition import Transition, finished
 from lifecycle.transitions import Mover, moving
@@ -64,10 +63,10 @@ def promote(
     if refused and not force:
         return _refuse(client, name, version, digest, passage)
     with moving(client, name) as mover:
-        seen = _require(mover.look(), name, version)
+        seen = _require(mover.seen, name, version)
         if passage is not None:
             _require_champion(name, passage.champion, mover)
-        _require_same_files(name, version, digest, mover.history)
+        _require_same_files(name, version, digest, mover.records)
         kind = "archive" if stage == "Archived" else "force" if refused else "promote"
         if refused:
             reason = f"{reason} (the gate refused: {'; '.join(passage.refusals)})"
@@ -83,7 +82,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
     """
     client = MlflowClient()
     with moving(client, name) as mover:
-        seen = mover.look()
+        seen = mover.seen
         current = seen.holder("Production")
         if current is None:
             raise StageError(f"No version of {name} is in Production, so there is none to roll back. Promote one.")
@@ -91,7 +90,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
             raise StageError(f"What is in Production is not clear ({'; '.join(seen.disagreements())}). Promote the right one.")
         if only is not None and current != str(only):
             raise StageError(f"{name} version {current} is in Production, not version {only}. Nothing was rolled back.")
-        target = last_good(mover.history.records(), seen, current)
+        target = last_good(mover.records, seen, current)
         if target is None:
             raise StageError(
                 f"{name} version {current} is in Production and there is nothing to go back to: no other version has been "
@@ -99,7 +98,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
                 f"--version {current} --stage Archived."
             )
         digest = model_digest(name, target)
-        _require_same_files(name, target, digest, mover.history)
+        _require_same_files(name, target, digest, mover.records)
         return mover.move(_step(seen, target, "Production", "rollback", reason, digest=digest))
 
 
@@ -133,11 +132,11 @@ def _pass_gate(name: str, version: str, labelled: Path | None, force: bool, gate
 def _refuse(client: MlflowClient, name: str, version: str, digest: str, passage: _Passage) -> None:
     why = "; ".join(passage.refusals)
     with moving(client, name) as mover:
-        seen = _require(mover.look(), name, version)
+        seen = _require(mover.seen, name, version)
         if seen.stages[version] == NO_STAGE and seen.holder("Staging") is None:
             step = _step(seen, version, "Staging", "promote", f"refused for Production: {why}", passage.evidence, digest)
             mover.move(step)
-            seen = mover.look()
+            seen = look(client, name)
     raise RefusedError(
         f"{name} version {version} was refused for Production and stays in {seen.stages[version]}: {why}. "
         f"Evidence: run {passage.evidence}. To promote it all the same: --force --reason TEXT."
@@ -151,10 +150,10 @@ def _require(seen: Seen, name: str, version: str) -> Seen:
 
 
 def _require_champion(name: str, judged_against: str | None, mover: Mover) -> None:
-    now = mover.look().holder("Production")
+    now = mover.seen.holder("Production")
     if now == judged_against:
         return
-    latest = next((step for step in reversed(mover.history.records()) if step.target == "Production"), None)
+    latest = next((step for step in reversed(mover.records) if step.target == "Production"), None)
     by = f" ({latest.who}, {latest.started:%Y-%m-%d %H:%M:%SZ})" if latest and latest.version == now else ""
     raise StageError(
         f"Production of {name} has changed from version {judged_against or 'none'} to {now or 'none'} meanwhile{by}. "
@@ -162,10 +161,10 @@ def _require_champion(name: str, judged_against: str | None, mover: Mover) -> No
     )
 
 
-def _require_same_files(name: str, version: str, digest: str, history: History) -> None:
+def _require_same_files(name: str, version: str, digest: str, records: list[Transition]) -> None:
     if not digest:
         return
-    known = [step for step in history.records() if step.version == version and step.digest]
+    known = [step for step in records if step.version == version and step.digest]
     if known and known[-1].digest != digest:
         raise StageError(
             f"The files of {name} version {version} are not those of transition {known[-1].number} "

@@ -31,10 +31,20 @@ class Mover:
         self._lock = lock
         self.history = history
         self.name = history.name
+        self.seen = look(client, self.name)
+        """Stages and aliases, before anything is moved."""
+        self.records = history.records()
 
-    def look(self) -> Seen:
-        """Stages and aliases now."""
-        return look(self._client, self.name)
+    def catch_up(self) -> None:
+        """Mend what another command left undone, record what was moved in MLflow itself."""
+        broken = [step for step in self.records if step.state == "begun"]
+        for step in broken:
+            self.mend(step, broken_off=True)
+        if broken:
+            self.seen, self.records = look(self._client, self.name), self.history.records()
+        for step in unrecorded(self.records, self.seen):
+            self.history.close(self.history.begin(step, self.records), done=True)
+            self.records = self.history.records()
 
     def move(self, step: Transition) -> Transition:
         """Make a step: record it, move stage and alias, close the record. Raises StageError if nothing has moved."""
@@ -42,7 +52,7 @@ class Mover:
             raise StageError(f"stage={step.target!r} is not known. Expected one of {', '.join(STAGES)}.")
         self._lock.require_time()
         with explained(f"Recording it in the experiment {self.history.experiment}"):
-            step = self.history.begin(step)
+            step = self.history.begin(step, self.records)
         try:
             with explained(f"Moving {self.name} version {step.version} to {step.target}"):
                 _move_stage(self._client, self.name, step)
@@ -58,7 +68,7 @@ class Mover:
         """Finish a step whose stage has moved, close one whose stage has not as undone."""
         if step.kind == "outside":
             return self.history.close(step, done=True)
-        if self.look().stages.get(step.version) == step.target:
+        if look(self._client, self.name).stages.get(step.version) == step.target:
             return self._follow(step, broken_off)
         return self.history.close(step, done=False, mended=broken_off)
 
@@ -67,7 +77,7 @@ class Mover:
         own = ALIASES.get(step.target)
         if own:
             self._client.set_registered_model_alias(self.name, own, step.version)
-        for alias, version in self.look().aliases.items():
+        for alias, version in look(self._client, self.name).aliases.items():
             if version == step.version and alias != own:
                 self._client.delete_registered_model_alias(self.name, alias)
         self._tag(step)
@@ -98,10 +108,7 @@ def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
             lock = stack.enter_context(locked(client, name))
         with explained(f"Bringing the history of {name} up to date"):
             mover = Mover(client, History(client, name), lock)
-            for broken in [step for step in mover.history.records() if step.state == "begun"]:
-                mover.mend(broken, broken_off=True)
-            for step in unrecorded(mover.history.records(), mover.look()):
-                mover.history.close(mover.history.begin(step), done=True)
+            mover.catch_up()
         yield mover
 
 

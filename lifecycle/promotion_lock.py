@@ -81,7 +81,8 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
                 _name(name, number), tags, "Held while a version moves between stages, then removed. Holds no model."
             )
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            # The latter if it was there, and was removed while MLflow looked what it is.
+            if error.error_code not in ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"):
                 raise
     raise AssertionError("unreachable")
 

@@ -94,8 +94,8 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        denied = " Ask an administrator for EDIT permission on it." if error.error_code == "PERMISSION_DENIED" else ""
-        raise StageError(f"{doing} failed: {error.message}{denied}") from error
+        denied = ". Ask an administrator for EDIT permission." if error.error_code == "PERMISSION_DENIED" else ""
+        raise StageError(f"{doing} failed: {error.message.rstrip('.')}{denied or '.'}") from error
 
 
 def _or_nothing(version: str | None) -> str:

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST
 
 from lifecycle import promotion_lock
 from lifecycle.gate import GateError
@@ -251,10 +252,12 @@ def test_a_command_that_died_is_mended_by_the_next(
 
 def test_a_refused_call_leaves_a_record_that_says_so(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object, **__: object) -> None:
-        raise MlflowException("Permission denied", error_code=7)
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
 
     monkeypatch.setattr(MlflowClient, "transition_model_version_stage", denied)
-    with pytest.raises(StageError, match="Moving eye_model version 1 to Staging failed: Permission denied"):
+    with pytest.raises(
+        StageError, match=r"Moving eye_model version 1 to Staging failed: Permission denied\. Ask an administrator for EDIT"
+    ):
         promote(NAME, "1", "Staging")
     assert _steps(client) == [("promote", "1", "None", "Staging", "undone")]
 
@@ -292,6 +295,21 @@ def test_a_dead_commands_lock_is_taken_over(
     assert "carol on ward-7 is moving a version" in caplog.text
     assert "left by carol on ward-7, counts no more" in caplog.text
     assert [model.name for model in client.search_registered_models()] == [NAME]
+
+
+def test_a_lock_that_goes_while_one_is_made(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow then says of a name that it could not create that there is none such."""
+    make = MlflowClient.create_registered_model
+    gone = [MlflowException("not found", RESOURCE_DOES_NOT_EXIST)]
+
+    def sometimes(*arguments: object, **named: object) -> object:
+        if gone:
+            raise gone.pop()
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_registered_model", sometimes)
+    with locked(client, NAME):
+        assert [model.name for model in client.search_registered_models()] == [NAME, f"{NAME}.lock-1"]
 
 
 def test_locks_of_models_with_similar_names_are_not_mixed_up(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,14 @@ def _set_password(accounts: AuthServiceClient, user: str, password: str) -> None
         accounts.update_user_password(user, password)
 
 
+def _allow_edit(accounts: AuthServiceClient, user: str, kind: str, resource: str) -> None:
+    try:
+        accounts.grant_user_permission(user, kind, resource, "EDIT")
+    except RestException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # from an earlier run
+            raise
+
+
 def make_accounts(tracking_uri: str, serving_password: str, monitoring_password: str) -> None:
     """Make both accounts with their rights; needs the administrator's MLFLOW_TRACKING_USERNAME and PASSWORD."""
     accounts = get_app_client("basic-auth", tracking_uri=tracking_uri)
@@ -37,8 +45,8 @@ def make_accounts(tracking_uri: str, serving_password: str, monitoring_password:
     client = MlflowClient(tracking_uri)
     found = client.get_experiment_by_name(experiment_name())
     experiment = found.experiment_id if found else client.create_experiment(experiment_name())
-    accounts.grant_user_permission(MONITORING, "experiment", experiment, "EDIT")
-    accounts.grant_user_permission(MONITORING, "registered_model", MODEL_NAME, "EDIT")
+    _allow_edit(accounts, MONITORING, "experiment", experiment)
+    _allow_edit(accounts, MONITORING, "registered_model", MODEL_NAME)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,19 @@ def variables() -> list[Variable]:
 def load(env: Mapping[str, str]) -> dict[str, Any]:
     """The file's content. Raises MissingVariableError."""
 
-    def fill(match: re.Match[str]) -> str:
-        value = env.get(match["name"], "")
-        if value or match["kind"] is None:
-            return value
+    def value(match: re.Match[str]) -> str:
+        given = env.get(match["name"], "")
+        if given or match["kind"] is None:
+            return given
         if match["kind"] == "?":
             raise MissingVariableError(f"required variable {match['name']} is missing a value: {match['rest']}")
         return match["rest"]
 
-    return yaml.safe_load(_VARIABLE.sub(fill, COMPOSE_FILE.read_text()))
+    def filled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: filled(one) for key, one in node.items()}
+        if isinstance(node, list):
+            return [filled(one) for one in node]
+        return _VARIABLE.sub(value, node) if isinstance(node, str) else node
+
+    return filled(yaml.safe_load(COMPOSE_FILE.read_text()))

@@ -38,7 +38,9 @@ class StoryPhotos:
     """Patients are in one of the pools `hazy`, `judged`, `clear` and the first training's."""
 
     hazy: list[Photo]
-    """Two windows from behind a hazy lens; labelled later and learned from"""
+    """Two windows from behind a hazy lens"""
+    labelled: list[Photo]
+    """The first of them; learned from, once labels are there"""
     judged: list[Photo]
     """No version has learned from them (the bundled one has chosen its epoch and its temperature by them, among others)"""
     clear: list[Photo]
@@ -79,7 +81,7 @@ class StoryPhotos:
             (clinic / name).write_bytes(one.data)
         pd.DataFrame({"path": names, "patient": hazy["group"].to_numpy()}).to_csv(patients, index=False)
         usual = _read(clear, photos)[: scale.window]
-        return cls(sent, _read(judged, photos), usual, photos, manifest, gate_manifest, clinic, patients)
+        return cls(sent, sent[: scale.window], _read(judged, photos), usual, photos, manifest, gate_manifest, clinic, patients)
 
 
 def _by_patient(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from benchmarks.story_photos import Photo, Scale, StoryPhotos
-from tests.servers import PROJECT, Served, free_port, read_records, run, started
+from tests.servers import PROJECT, Served, free_port, read_records, run, serve_model, started
 
 NAME = "eye-story"
 EXPERIMENT = "story"
@@ -98,16 +98,16 @@ class World:
 
     def serve_shadow(self, version: str) -> Served:
         """`mlflow models serve` of a version whose answers are for the record only."""
-        port = free_port()
-        command = ["-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}/{version}", "--env-manager", "local"]
-        return self._start("shadow", [*command, "--port", str(port)], port, MODEL_ROLE="shadow")
+        env = self.env | {"MODEL_ROLE": "shadow"}
+        return self._keep("shadow", serve_model(f"models:/{NAME}/{version}", self.folder / "shadow", env))
 
     def put_proxy_before(self, champion: Served, shadow: Served) -> Served:
         """proxy.py and nginx, before a champion and its shadow."""
         port = free_port()
         addresses = [server.url.removeprefix("http://") for server in (champion, shadow)]
         command = ["proxy.py", "--champion", addresses[0], "--shadow", addresses[1], "--listen", f"127.0.0.1:{port}"]
-        return self._start("proxy", [*command, "--folder", str(self.folder / "nginx"), "--run"], port)
+        command += ["--timeout-seconds", "60", "--folder", str(self.folder / "nginx"), "--run"]  # busy machines are slow
+        return self._start("proxy", command, port)
 
     def stop(self, *names: str) -> None:
         """End servers, each with all that it started."""
@@ -161,9 +161,11 @@ class World:
         expect(found == ("Production", number), f"Version {number} is in {found[0]}; @production is version {found[1]}.")
         self.moments.setdefault(number, datetime.now(UTC))
 
-    def _start(self, called: str, arguments: list[str], port: int, **settings: str) -> Served:
+    def _start(self, called: str, arguments: list[str], port: int) -> Served:
         url, command = f"http://127.0.0.1:{port}", [sys.executable, *arguments]
+        return self._keep(called, started(command, url, "/ping", self.folder / called, self.env, PROJECT))
+
+    def _keep(self, called: str, program: AbstractContextManager[Served]) -> Served:
         self._stops[called] = ExitStack()
-        program = started(command, url, "/ping", self.folder / called, self.env | settings, PROJECT)
         self.servers[called] = self._stops[called].enter_context(program)
         return self.servers[called]

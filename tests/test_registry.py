@@ -83,8 +83,29 @@ def test_stage_and_alias_move_together(own: dict[str, str], client: mlflow.Mlflo
     assert "@production" in listed[0]
     assert "@" not in listed[1]
 
-    _promote(own, "2", "Archived")
-    assert _state(client, "2") == ("Archived", [])
+    back = python("register.py", "rollback", "--name", MODEL, "--reason", "misses cataracts", env=own)
+    assert back.stdout.startswith(f"{MODEL} version 1 is in Production again, version 2 in Archived.\nNo gate was run."), (
+        back.stderr
+    )
+    assert (_state(client, "1"), _state(client, "2")) == (("Production", ["production"]), ("Archived", []))
+    _promote(own, "1", "Archived")
+    assert _state(client, "1") == ("Archived", [])
+
+    told = python("register.py", "history", "--name", MODEL, env=own)
+    assert told.stderr == ""
+    assert [line.split()[3:7] for line in told.stdout.splitlines()[1:]] == [
+        ["promote", "1", "None", "Staging"],
+        ["promote", "1", "Staging", "Production"],
+        ["promote", "2", "None", "Staging"],
+        ["promote", "2", "Staging", "Production"],
+        ["rollback", "1", "Archived", "Production"],
+        ["archive", "1", "Production", "Archived"],
+    ]
+    second_staged = told.stdout.splitlines()[3].split()[1]
+    then = python("register.py", "history", "--name", MODEL, "--at", second_staged, env=own).stdout
+    assert "Production: version 1 since" in then
+    wrong = python("register.py", "history", "--name", MODEL, "--at", "yesterday", env=own)
+    assert (wrong.returncode, "'yesterday' is no time" in wrong.stderr) == (1, True)
 
 
 def test_wrong_promotions_are_explained(own: dict[str, str]) -> None:

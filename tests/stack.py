@@ -23,6 +23,9 @@ _PROGRAMS = ("postgres", "psql", "pg_dump", "pg_restore", "nginx", "wget", "floc
 _OTHER_USERS = {"database": "postgres", "proxy": "nobody"}
 """Service -> user it runs as where these tests are run by root: both programs refuse or drop root's rights."""
 
+_LIMIT_S = 3 * START_LIMIT_S
+"""For a service to be healthy; more than for one server, since several start at once."""
+
 
 def missing_programs() -> list[str]:
     """What of this machine's programs the stack needs and cannot find."""
@@ -191,9 +194,9 @@ class NativeStack:
         assert done.returncode == 0, done.stderr
 
     def _wait_for(self, name: str, condition: str) -> None:
-        process, deadline = self.processes[name], time.monotonic() + START_LIMIT_S
+        process, deadline = self.processes[name], time.monotonic() + _LIMIT_S
         if condition == "service_completed_successfully":
-            assert process.wait(START_LIMIT_S) == 0, self.output(name)
+            assert process.wait(_LIMIT_S) == 0, self.output(name)
             return
         assert condition == "service_healthy"
         kind, *check = self._service(name)["healthcheck"]["test"]

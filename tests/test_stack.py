@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
@@ -225,7 +226,7 @@ def test_a_promotion_is_rolled_back(clinic: Clinic, retina: bytes, monkeypatch: 
     for name, value in clinic.tracking("admin", "MLFLOW_ADMIN_PASSWORD").items():
         monkeypatch.setenv(name, value)
     first = MlflowClient().get_model_version(NAME, "1")
-    MlflowClient().create_model_version(NAME, first.source, first.run_id)  # the same files: no second registration to wait for
+    mlflow.register_model(first.source, NAME)  # the same files: no second registration to wait for
     clinic.registry("promote", "--version", "2", "--stage", "Production")
     assert "version 1 is in Production again" in clinic.registry("rollback", "--reason", "a test")
     clinic.stack.down("model-1")

@@ -109,7 +109,9 @@ def _remove(client: MlflowClient, name: str) -> None:
         client.delete_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # taken over and removed by another command
-            _logger.warning("%s could not be removed (%s). It counts for %d s at most.", name, error.message, STALE_SECONDS)
+            _logger.warning(
+                "%s could not be removed (%s). Past %d s of age it is harmless.", name, error.message, STALE_SECONDS
+            )
 
 
 def _name(model: str, number: int) -> str:

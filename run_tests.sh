@@ -6,4 +6,4 @@ cd "$(dirname "$0")"
 set_up_environment requirements-test.txt
 ruff check .
 ruff format --check .
-python -m pytest -n auto --dist loadfile "$@" # a process a core; a file's tests share their servers
+python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@" # a process a core; a file's tests share their servers

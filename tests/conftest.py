@@ -12,7 +12,25 @@ import pytest
 
 from tests.servers import NAME, PROJECT, Served, environment, python, serve_model, serve_tracking
 
+LONG = (
+    "test_story.py",
+    "test_readme.py",
+    "test_stack.py",
+    "test_retrain.py",
+    "test_drift_end_to_end.py",
+    "test_champion_challenger.py",
+    "test_gate.py",
+    "test_stages_stores.py",
+    "test_ways_to_serve.py",
+    "test_projects.py",
+)
+"""Files that take a minute or so, the longest first."""
 PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is left with one while the others have nothing to do."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ class Clinic:
             MLFLOW_TRACKING_SERVER_CERT_PATH=self.env["TLS_CERTIFICATE_FILE"],
             MLFLOW_TRACKING_USERNAME=user,
             MLFLOW_TRACKING_PASSWORD=self.env[password],
+            GATE_MAX_LATENCY_MS="60000",  # this machine has a whole stack to run beside the gate
         )
 
     def registry(self, *command: str) -> str:

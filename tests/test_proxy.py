@@ -179,8 +179,8 @@ def test_the_share_changes_while_it_runs(champion: Backend, challenger: Backend)
         command = nginx_command(Proxy(champion.address, challenger.address, percent=99.99, listen=listen).write(running.folder))
         subprocess.run([*command, "-s", "reload"], check=True)
         deadline = time.monotonic() + 20
-        # Answered all the while; processes of the former configuration take connections until they are told to end.
-        while set(_assigned(running, CLIENTS[:20]).values()) != {"challenger"}:
+        # A connection a request: processes of the former configuration close those they hold open whenever they end.
+        while {running.post(client=client)[1].get("name") for client in CLIENTS[:20]} != {"challenger"}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 

@@ -1,6 +1,6 @@
 """The photos of the story: who has seen which, by patient, so that nothing is measured on what it was learned from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +21,8 @@ class Scale:
     """Photos that the versions are compared on"""
     learned: int = 400
     """Of the first training's photos, in the retraining's mixture"""
-    training: tuple[str, ...] = ()
-    """Further options of retrain.py"""
+    training: dict[str, object] = field(default_factory=dict)
+    """Further parameters of the retraining"""
 
 
 @dataclass(frozen=True)

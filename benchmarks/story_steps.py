@@ -52,10 +52,10 @@ def labels(world: World) -> list[str]:
 
 def retraining(world: World) -> list[str]:
     photos = world.photos
-    options = ["--base", f"models:/{NAME}/Production", "--manifest", photos.manifest, "--photos", photos.folder]
-    options += ["--feedback-photos", photos.clinic, "--patients", photos.patients, "--gate-data", photos.gate_manifest]
-    options += ["--work", world.folder / "retraining", "--why", "a hazy lens", *world.training]
-    said = world.command("retrain.py", *map(str, options))
+    parameters = {"base": f"models:/{NAME}/Production", "manifest": photos.manifest, "photos": photos.folder}
+    parameters |= {"feedback_photos": photos.clinic, "patients": photos.patients, "gate_data": photos.gate_manifest}
+    parameters |= {"work": world.folder / "retraining", "why": "a hazy lens"}
+    said = world.project("retrain", parameters | world.training)
     candidate = world.version("2")
     wanted = {"retrained_from": "1", "feedback_labels": str(len(photos.labelled)), "gate": "passed"}
     found = {key: candidate.tags.get(key) for key in wanted}

@@ -80,6 +80,12 @@ class World:
         expect(done.returncode in statuses, said)
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(_LINKS))
 
+    def project(self, entry: str, parameters: dict[str, object]) -> str:
+        """`mlflow run . -e ENTRY -P ...` in this environment."""
+        options = [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
+        where = ["--env-manager", "local", "--experiment-name", f"{NAME}/{entry}"]
+        return self.command("-m", "mlflow", "run", str(PROJECT), "-e", entry, *where, *options)
+
     def register(self, command: str, *arguments: str, status: int = 0) -> str:
         """`register.py COMMAND --name NAME ...`."""
         return self.command("register.py", command, "--name", NAME, *arguments, statuses=(status,))

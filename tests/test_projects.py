@@ -47,6 +47,13 @@ def test_promote(store: dict[str, str], tmp_path: Path) -> None:
     assert f"{NAME} version 1: Staging -> Production" in said
 
 
+def test_validate_asks_the_registry(store: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "validate", "--env-manager", "local"]
+    done = run(*command, "-P", "version=99", env=store, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"{NAME} has no version 99" in done.stderr
+
+
 def test_a_missing_parameter_is_named(store: dict[str, str], tmp_path: Path) -> None:
     done = run(
         *(sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "promote", "--env-manager", "local"),

@@ -27,7 +27,7 @@ RUN_BY = {
     "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_projects.py: promote",
     "python samples/score_with_spark.py": "test_ways_to_serve.py: spark_scores_a_folder_of_photos",
     "python train.py --data photos": "test_training.py: the_command_trains, a_trained_package_registers",
-    "mlflow run . -e retrain": "test_retrain.py: the_bundled_network_is_retrained_on_what_it_answered",
+    "mlflow run . -e retrain": "test_story.py, through benchmarks/story_steps.py",
     "python register.py validate --version 3 --data photos": "test_gate.py: a_version_as_good_as_production_passes",
     "python register.py register --name my-model": "test_registry.py: a_model_of_ones_own",
 }

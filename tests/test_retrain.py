@@ -1,7 +1,6 @@
-"""Retraining as a whole: a tiny network on the real registry, with gates of the test's own; then the bundled one for real."""
+"""Retraining as a whole: a tiny network on the real registry, with gates of the test's own."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,6 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-import retrain as cli
 from evaluation.figures import measure
 from lifecycle.gate import GateError
 from lifecycle.registration import register_package
@@ -35,11 +33,11 @@ from monitoring.storage import Storage
 from monitoring.store import RecordStore
 from retraining import run as retraining
 from retraining.base import BaseError, labels_used_until, resolve_base
-from retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError, retrain
+from retraining.run import Retraining, TooFewLabelsError, retrain
 from retraining.settings import RetrainSettings
 from tests.logs import append, prediction_id, record
-from tests.photos import PROJECT, SAMPLES, encode, fundus
-from tests.servers import NAME, Served, python
+from tests.photos import SAMPLES, encode, fundus
+from tests.servers import Served
 from tests.versions import passes, refuses
 from training import tracking as tracking_of_training
 from training.finish import Finished
@@ -319,39 +317,6 @@ def test_the_sheet_of_mistakes_in_mlflow_shows_no_photo_of_the_feedback(
     assert [caption.split()[1] for caption in shown] == ["0.70", "0.60"]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "status", "said"),
-    [
-        (Retrained(TINY, "2", "Staging", True, (), "r"), 0, "waits in Staging for a person"),
-        (Retrained(TINY, "2", "Production", True, (), "r"), 0, "is in Production (RETRAIN_PROMOTE)"),
-        (Retrained(TINY, "2", "Staging", False, ("too late",), "r"), 5, "was refused and stays in Staging:\n  too late"),
-        (TooFewLabelsError("0 new"), 4, "retrain.py: 0 new"),
-        (BusyError("Another run"), 75, "retrain.py: Another run"),
-        (GateError("no photos"), "retrain.py: no photos", ""),
-    ],
-)
-def test_exit_statuses_and_last_words(
-    outcome: Any, status: int | str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def retrained(asked: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
-        assert (asked.photos, asked.patients, asked.why, asked.schedule) == (Path("a"), None, "dark photos", GENTLE)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    monkeypatch.setattr(cli, "retrain", retrained)
-    monkeypatch.setenv("RAISED_REASON", "dark photos")
-    arguments = ["--manifest", "a/m.csv", "--feedback-photos", "clinic", "--patients", "", "--why", ""]
-    monkeypatch.setattr("sys.argv", ["retrain.py", *arguments])
-    try:
-        cli.main()
-        ended: Any = 0
-    except SystemExit as end:
-        ended = end.code
-    assert ended == status
-    assert said in "".join(capsys.readouterr())
-
-
 def test_two_at_once(clinic: Clinic) -> None:
     with only_run(clinic.asked.work), pytest.raises(BusyError):
         clinic.retrain()
@@ -380,53 +345,3 @@ def test_the_version_in_production_is_the_registrys(clinic: Clinic, monkeypatch:
     with monkeypatch.context() as patch, pytest.raises(RegistryUnavailableError):
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         version_in_production(TINY, 1)
-
-
-def test_the_bundled_network_is_retrained_on_what_it_answered(
-    registry: dict[str, str], real_photos: pd.DataFrame, tmp_path: Path
-) -> None:
-    """With the real command, gate and photos: registered in one command, refused or passed by figures, never in Production."""
-    chosen = real_photos.groupby("label").head(12).reset_index(drop=True)
-    original, sent = chosen.groupby("label").head(8), chosen.groupby("label").tail(4)
-    rows = original.drop(columns=["file"]).assign(split=["train", "val"] * (len(original) // 2))
-    rows["group"] = rows["path"]
-    rows.to_csv(tmp_path / "manifest.csv", index=False)
-    log, clinic = tmp_path / "log", tmp_path / "clinic"
-    clinic.mkdir()
-    for n, file in enumerate(sent["file"]):
-        shutil.copyfile(file, clinic / f"{n}{file.suffix}")
-    env = registry | {"INFERENCE_LOG_DIR": str(log), "MONITORING_DIR": str(tmp_path / "state")}
-    ask = (
-        "import json, sys, mlflow, pandas as pd; from pathlib import Path\n"
-        f"model = mlflow.pyfunc.load_model('models:/{NAME}/1')\n"
-        "photos = pd.DataFrame({'image': [Path(one).read_bytes() for one in sys.argv[1:]]})\n"
-        "print(json.dumps(model.predict(photos)['prediction_id'].tolist()))"
-    )
-    asked = python("-c", ask, *map(str, sent["file"]), env=env)
-    assert asked.returncode == 0, asked.stderr
-    ids = json.loads(asked.stdout.splitlines()[-1])
-    labels = tmp_path / "labels.csv"
-    pd.DataFrame({"prediction_id": ids, "label": sent["label"]}).to_csv(labels, index=False)
-    assert python("drift_job.py", "run", env=env).returncode == 0
-    assert python("drift_job.py", "feedback", "--file", str(labels), "--by", "grader-1", env=env).returncode == 0
-
-    options = {"manifest": tmp_path / "manifest.csv", "photos": real_photos["file"][0].parents[1], "epochs": 1}
-    options |= {"feedback_photos": clinic, "work": tmp_path / "work"}
-    command = ["-m", "mlflow", "run", str(PROJECT), "-e", "retrain", "--env-manager", "local", "--experiment-name", "retrained"]
-    command += [part for name, value in options.items() for part in ("-P", f"{name}={value}")]
-    env |= {"RETRAIN_MIN_LABELS": "16", "GATE_MIN_PHOTOS": "10", "GATE_ENV_MANAGER": "local", "GATE_MAX_LATENCY_MS": "1"}
-    env |= {"RETRAIN_PROMOTE": "true", "GATE_RECOMPUTE_AGREEMENT": "false"}
-    done = python(*command, env=env)
-    assert "16 labelled photos found, 16 of them new. None left out." in done.stdout, done.stderr
-    assert done.returncode == 1
-    assert "was refused and stays in Staging:" in done.stdout, done.stderr
-    client = MlflowClient(registry["MLFLOW_TRACKING_URI"])
-    (version,) = [one for one in client.search_model_versions(f"name = '{NAME}'") if "retrained_from" in one.tags]
-    assert (version.tags["retrained_from"], version.tags["gate"], version.current_stage) == ("1", "refused", "Staging")
-    assert "latency" in version.tags["gate_reasons"]
-    assert client.get_model_version_by_alias(NAME, "production").version == "1"
-
-
-def test_a_gentle_schedule_is_the_default() -> None:
-    assert GENTLE.learning_rate < Schedule().learning_rate / 5
-    assert GENTLE.epochs < Schedule().epochs / 4

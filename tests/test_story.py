@@ -18,7 +18,7 @@ from tests.conftest import PHOTOS
 from tests.proxies import needs_nginx
 from tests.servers import Served, environment
 
-SMALL = Scale(learned=48, training=("--epochs", "1", "--learning-rate", "1e-5"))
+SMALL = Scale(learned=48, training={"epochs": 1, "learning_rate": 1e-5})
 
 
 @needs_nginx

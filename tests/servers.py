@@ -29,8 +29,9 @@ def free_port() -> int:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without the settings of a developer's own shell."""
+    """This process's environment without the settings of a developer's own shell; what Python compiles, it keeps."""
     own = (
+        "PYTHONDONTWRITEBYTECODE",
         "MLFLOW_",
         "INFERENCE_",
         "MAX_",
@@ -165,7 +166,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            process.wait(timeout=20)
+            process.wait(timeout=5)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
 

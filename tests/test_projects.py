@@ -1,11 +1,21 @@
 """`mlflow run .` in the tests' environment (benchmarks/environments.py makes one); the files as conda and MLflow read them."""
 
+import argparse
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
+from mlflow.projects.utils import load_project
 
+import drift_job
+import register
+import retrain
+import serve
+import train
 from tests.servers import NAME, PROJECT, environment, free_port, python, read_records, run, started
 
 
@@ -15,8 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder}/mlflow.db"
     # Without a server, artifacts go below the project's folder unless the experiment says otherwise.
-    create = ["-m", "mlflow", "experiments", "create", "-n", "eye-project", "-l", str(folder / "artifacts")]
-    assert python(*create, env=environment(MLFLOW_TRACKING_URI=uri)).returncode == 0
+    MlflowClient(uri).create_experiment("eye-project", str(folder / "artifacts"))
     return environment(
         MLFLOW_TRACKING_URI=uri,
         MODEL_CACHE_DIR=str(folder / "cache"),
@@ -47,21 +56,31 @@ def test_promote(store: dict[str, str], tmp_path: Path) -> None:
     assert f"{NAME} version 1: Staging -> Production" in said
 
 
-def test_validate_asks_the_registry(store: dict[str, str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "validate", "--env-manager", "local"]
-    done = run(*command, "-P", "version=99", env=store, cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"{NAME} has no version 99" in done.stderr
+PROGRAMS: dict[str, Callable[[], None]] = {
+    "register.py": register.main,
+    "drift_job.py": drift_job.main,
+    "serve.py": serve.main,
+    "train.py": train.main,
+    "retrain.py": retrain.main,
+}
 
 
-def test_a_missing_parameter_is_named(store: dict[str, str], tmp_path: Path) -> None:
-    done = run(
-        *(sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "promote", "--env-manager", "local"),
-        env=store,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1
-    assert "version" in done.stderr
+@pytest.mark.parametrize("entry", yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"])
+def test_every_entry_point_is_understood_by_its_program(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = load_project(str(PROJECT)).get_entry_point(entry)
+    given = {name: "1" for name, parameter in declared.parameters.items() if parameter.default is None or name == "data"}
+    python, program, *arguments = shlex.split(declared.compute_command(given, None))
+    parse = argparse.ArgumentParser.parse_args
+
+    def only_parse(parser: argparse.ArgumentParser, *given: list[str]) -> None:
+        parse(parser, *given)
+        sys.exit("understood")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+    monkeypatch.setattr("sys.argv", [program, *arguments])
+    with pytest.raises(SystemExit, match="understood"):
+        PROGRAMS[program]()
+    assert python == "python"
 
 
 def test_conda_yaml_is_an_environment_of_the_full_set() -> None:

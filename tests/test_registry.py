@@ -2,15 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
 import mlflow
 import pytest
 
+import register
 from lifecycle.registration import RegistrationError, register_package
 from tests.servers import PROJECT, python, serve_model
+from tests.versions import passes
 
 MODEL = "a-model-of-this-module"
 
@@ -30,9 +32,22 @@ def client(own: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[mlf
     mlflow.set_tracking_uri(None)
 
 
-def _promote(env: dict[str, str], version: str, stage: str) -> None:
-    done = python("register.py", "promote", "--name", MODEL, "--version", version, "--stage", stage, env=env)
-    assert done.returncode == 0, done.stderr
+Command = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def command(client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`register.py` in this process; the gate, which has tests of its own, finds nothing wrong."""
+    monkeypatch.setattr("lifecycle.gate.validate", passes)
+
+    def run(name: str, *arguments: str, model: str = MODEL) -> tuple[str, str]:
+        """(printed, printed to stderr)"""
+        monkeypatch.setattr("sys.argv", ["register.py", name, "--name", model, *arguments])
+        capsys.readouterr()
+        register.main()
+        return capsys.readouterr()
+
+    return run
 
 
 def _state(client: mlflow.MlflowClient, version: str) -> tuple[str, list[str]]:
@@ -62,38 +77,39 @@ def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], c
     assert logged.params["model.input_size"] == "224"
 
 
-def test_stage_and_alias_move_together(own: dict[str, str], client: mlflow.MlflowClient) -> None:
-    _promote(own, "1", "Staging")
+def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowClient) -> None:
+    def promote(version: str, stage: str) -> None:
+        command("promote", "--version", version, "--stage", stage)
+
+    promote("1", "Staging")
     assert _state(client, "1") == ("Staging", ["staging"])
-    _promote(own, "1", "Production")
+    promote("1", "Production")
     assert _state(client, "1") == ("Production", ["production"])
 
-    assert python("register.py", "register", "--name", MODEL, "--stage", "Staging", env=own).returncode == 0
+    command("register", "--stage", "Staging")
     assert _state(client, "2") == ("Staging", ["staging"])
     assert _state(client, "1") == ("Production", ["production"])
 
-    _promote(own, "2", "Production")
+    promote("2", "Production")
     assert _state(client, "2") == ("Production", ["production"])
     assert _state(client, "1") == ("Archived", [])
     by_stage = mlflow.pyfunc.load_model(f"models:/{MODEL}/Production").metadata.model_uuid
     assert mlflow.pyfunc.load_model(f"models:/{MODEL}@production").metadata.model_uuid == by_stage
 
-    listed = python("register.py", "list", "--name", MODEL, env=own).stdout.splitlines()
+    listed = command("list")[0].splitlines()
     assert [line.split()[:2] for line in listed] == [["2", "Production"], ["1", "Archived"]]
     assert "@production" in listed[0]
     assert "@" not in listed[1]
 
-    back = python("register.py", "rollback", "--name", MODEL, "--reason", "misses cataracts", env=own)
-    assert back.stdout.startswith(f"{MODEL} version 1 is in Production again, version 2 in Archived.\nNo gate was run."), (
-        back.stderr
-    )
+    said, _ = command("rollback", "--reason", "misses cataracts")
+    assert said.startswith(f"{MODEL} version 1 is in Production again, version 2 in Archived.\nNo gate was run.")
     assert (_state(client, "1"), _state(client, "2")) == (("Production", ["production"]), ("Archived", []))
-    _promote(own, "1", "Archived")
+    promote("1", "Archived")
     assert _state(client, "1") == ("Archived", [])
 
-    told = python("register.py", "history", "--name", MODEL, env=own)
-    assert told.stderr == ""
-    assert [line.split()[3:7] for line in told.stdout.splitlines()[1:]] == [
+    told, notes = command("history")
+    assert notes == ""
+    assert [line.split()[3:7] for line in told.splitlines()[1:]] == [
         ["promote", "1", "None", "Staging"],
         ["promote", "1", "Staging", "Production"],
         ["promote", "2", "None", "Staging"],
@@ -101,26 +117,24 @@ def test_stage_and_alias_move_together(own: dict[str, str], client: mlflow.Mlflo
         ["rollback", "1", "Archived", "Production"],
         ["archive", "1", "Production", "Archived"],
     ]
-    second_staged = told.stdout.splitlines()[3].split()[1]
-    then = python("register.py", "history", "--name", MODEL, "--at", second_staged, env=own).stdout
-    assert "Production: version 1 since" in then
-    wrong = python("register.py", "history", "--name", MODEL, "--at", "yesterday", env=own)
-    assert (wrong.returncode, "'yesterday' is no time" in wrong.stderr) == (1, True)
+    second_staged = told.splitlines()[3].split()[1]
+    assert "Production: version 1 since" in command("history", "--at", second_staged)[0]
+    with pytest.raises(SystemExit, match="'yesterday' is no time"):
+        command("history", "--at", "yesterday")
 
 
-def test_wrong_promotions_are_explained(own: dict[str, str]) -> None:
+def test_wrong_promotions_are_explained(own: dict[str, str], command: Command) -> None:
     unknown = python("register.py", "promote", "--name", MODEL, "--version", "99", "--stage", "Staging", env=own)
     assert unknown.returncode == 1
     assert f"{MODEL} has no version 99" in unknown.stderr
     assert "Traceback" not in unknown.stderr
-    wrong = python("register.py", "promote", "--name", MODEL, "--version", "1", "--stage", "Live", env=own)
-    assert wrong.returncode == 2
-    assert "Staging" in wrong.stderr
+    with pytest.raises(SystemExit) as caught:
+        command("promote", "--version", "1", "--stage", "Live")
+    assert caught.value.code == 2
 
 
-def test_listing_an_unknown_model_says_so(own: dict[str, str]) -> None:
-    done = python("register.py", "list", "--name", "nothing", env=own)
-    assert (done.returncode, done.stdout.strip()) == (0, "nothing has no versions in this registry.")
+def test_listing_an_unknown_model_says_so(command: Command) -> None:
+    assert command("list", model="nothing") == ("nothing has no versions in this registry.\n", "")
 
 
 @pytest.fixture
@@ -182,16 +196,14 @@ def test_a_model_of_ones_own_is_registered_and_served(
     ],
 )
 def test_a_model_that_does_not_fit_is_explained(
-    options: list[str], explanation: str, own_network: Path, monkeypatch: pytest.MonkeyPatch
+    options: list[str], explanation: str, own_network: Path, command: Command
 ) -> None:
-    import register
-
-    monkeypatch.setattr("sys.argv", ["register.py", "register", "--name", "misfit", "--model", str(own_network), *options])
     with pytest.raises(SystemExit, match=explanation):
-        register.main()
+        command("register", "--model", str(own_network), *options, model="misfit")
 
 
-def test_a_model_without_class_names_is_refused(own: dict[str, str]) -> None:
-    done = python("register.py", "register", "--model", "best_model.keras", env=own)
-    assert done.returncode == 2
-    assert "--model needs --classes" in done.stderr
+def test_a_model_without_class_names_is_refused(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command("register", "--model", "best_model.keras")
+    assert caught.value.code == 2
+    assert "--model needs --classes" in capsys.readouterr().err

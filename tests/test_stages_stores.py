@@ -18,7 +18,7 @@ from lifecycle.registry import StageError, look
 from lifecycle.review import review
 from lifecycle.stages import promote, rollback
 from tests.postgres import serve_postgres
-from tests.servers import Served, environment, free_port, run, started
+from tests.servers import PROJECT, Served, environment, free_port, run, started
 from tests.versions import make_versions, passes
 
 NAME = "eye-model"
@@ -89,11 +89,18 @@ def postgres() -> Iterator[str]:
 def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A tracking server with basic auth on PostgreSQL, and the users alice, bob and carol."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
+    # As deployed, but for the store of the accounts: a password is not hashed for every request.
+    deployed = (PROJECT / "deploy" / "mlflow" / "basic_auth.ini").read_text()
+    accounts = "postgresql+psycopg2:///mlflow"
+    assert accounts in deployed
+    (folder / "basic_auth.ini").write_text(deployed.replace(accounts, f"sqlite:///{folder}/accounts.db"))
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", "--app-name", "basic-auth"]
     command += ["--backend-store-uri", postgres, "--artifacts-destination", str(folder / "artifacts")]
     env = environment(
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
         MLFLOW_FLASK_SERVER_SECRET_KEY=PASSWORD,
+        MLFLOW_AUTH_CONFIG_PATH=str(folder / "basic_auth.ini"),
+        MLFLOW_AUTH_ADMIN_USERNAME="admin",
         MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
     )
     with started(command, f"http://127.0.0.1:{port}", "/health", folder, env) as served:

@@ -115,7 +115,7 @@ class RecordStore:
         start: datetime | None = None,
         end: datetime | None = None,
         canary: bool = False,
-        rows: int = 16_384,
+        rows: int = 65_536,
     ) -> Iterator[pa.RecordBatch]:
         """Stream `columns` of the records, `rows` at a time, in the order they came in; memory does not grow with their number.
 

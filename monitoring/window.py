@@ -1,5 +1,7 @@
 """The records of one version since the last judged window, read once and in bounded memory."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,17 +39,27 @@ def read_window(store: RecordStore, after: int, layout: Layout, records: int) ->
     wanted = [*profile_columns(layout), *shown_columns, "model_load_time_seconds"]
     profile, seen, load_time = Profile.empty(layout), 0, None
     shown: list[pa.Table] = []
-    for batch in store.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True):
+    batches = store.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True)
+    for batch in _read_ahead(batches):
         profile = profile.merge(Profile.from_table(batch, layout))
         load_time = batch["model_load_time_seconds"][len(batch) - 1].as_py()
-        traffic = batch.filter(pc.invert(batch["canary"].fill_null(False)))
+        traffic = np.flatnonzero(pc.invert(batch["canary"].fill_null(False)).to_numpy(zero_copy_only=False))
         index = np.arange(seen, seen + len(traffic))
         chosen = index % every == 0
-        columns = [traffic[name] if name in known else pa.nulls(len(traffic), pa.float64()) for name in shown_columns]
-        table = pa.table([*columns, pa.array(index)], names=[*shown_columns, "index"])
-        shown.append(table.filter(pa.array(chosen)))
+        places = pa.array(traffic[chosen])
+        columns = [batch[name].take(places) if name in known else pa.nulls(len(places), pa.float64()) for name in shown_columns]
+        shown.append(pa.table([*columns, pa.array(index[chosen])], names=[*shown_columns, "index"]))
         seen += len(traffic)
     return Window(profile, seen, pa.concat_tables(shown) if shown else _nothing(shown_columns), every, load_time)
+
+
+def _read_ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches; the next one is read while one is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _nothing(columns: list[str]) -> pa.Table:

@@ -73,12 +73,13 @@ class Profile:
         wanted = sorted({name if name in kept else OTHER_SITES for name in names})
         group = np.array([wanted.index(name if name in kept else OTHER_SITES) for name in names], int)
         group = group[site.indices.to_numpy()] if names else group
+        counted = batch.drop_columns([name for name in ("prediction_id", "site", "canary") if name in batch.schema.names])
         if len(wanted) > 1:
-            batch = batch.take(pa.array(np.argsort(group, kind="stable")))
+            counted = counted.take(pa.array(np.argsort(group, kind="stable")))
         sizes = np.bincount(group, minlength=len(wanted))
         starts = np.cumsum(sizes) - sizes
         tallies = {
-            name: Tally.of(batch.slice(int(start), int(size)), layout)
+            name: Tally.of(counted.slice(int(start), int(size)), layout)
             for name, start, size in zip(wanted, starts, sizes, strict=True)
         }
         return cls(layout, tallies, Sample.of(batch), lost)

@@ -90,7 +90,7 @@ def comparison(world: World) -> list[str]:
 def second_version(world: World) -> list[str]:
     expect(world.decision != "keep", "The comparison says to keep version 1: the story ends here.")
     reason = f"shadow on {len(world.photos.judged)} labelled photos: {world.decision}"
-    said = world.register("promote", "--version", "2", "--stage", "Production", "--reason", reason)
+    said = world.project("promote", {"name": NAME, "version": 2, "stage": "Production", "reason": reason})
     world.expect_in_production("2")
     world.stop("proxy", "shadow", "champion")
     return said.splitlines()

@@ -16,7 +16,7 @@ import register
 import retrain
 import serve
 import train
-from tests.servers import NAME, PROJECT, environment, free_port, python, read_records, run, started
+from tests.servers import NAME, PROJECT, environment, python, run
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,6 @@ def test_main_registers_promotes_and_scores(store: dict[str, str], tmp_path: Pat
     assert '"error": null' in said
     listed = python("register.py", "list", env=store, cwd=PROJECT).stdout.split()
     assert listed[:3] == ["1", "Staging", "@staging"]
-
-
-def test_promote(store: dict[str, str], tmp_path: Path) -> None:
-    parameters = ["-e", "promote", "-P", "version=1", "-P", "stage=Production"]
-    said = _mlflow_run(*parameters, "--env-manager", "local", env=store, cwd=tmp_path)
-    assert f"{NAME} version 1: Staging -> Production" in said
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {
@@ -88,24 +82,3 @@ def test_conda_yaml_is_an_environment_of_the_full_set() -> None:
     assert environment_file["dependencies"][0] == "python=3.11.7"
     (pip,) = [one["pip"] for one in environment_file["dependencies"] if isinstance(one, dict)]
     assert pip == ["-r requirements-train.txt"]
-
-
-def test_serve_serves_the_version_in_production(store: dict[str, str], tmp_path: Path, retina: bytes) -> None:
-    port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "run",
-        str(PROJECT),
-        "-e",
-        "serve",
-        "--env-manager",
-        "local",
-        "-P",
-        f"port={port}",
-    ]
-    with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path, store) as server:
-        (answer,) = server.classify(retina)
-    assert (answer["error"], answer["model_version"]) == (None, "1")
-    assert [record["model_source"] for record in read_records(server.records)] == ["registry"]

@@ -140,7 +140,7 @@ def report(rows: list[dict[str, dict]], command: str) -> str:
             "",
             *table(["records", "over a plain scan", "Evidently over ours, time", "ours over Evidently, memory"], ratios),
             "",
-            "Budgets: at most 4x a plain scan; at 1,000,000 records 50x faster than Evidently in a third of its memory.",
+            *verdicts(rows),
         ]
     )
 
@@ -156,6 +156,23 @@ def compared(row: dict[str, dict]) -> list[str]:
     if peer is None:
         return [over, "-", "-"]
     return [over, f"{peer['seconds'] / ours['seconds']:.0f}x", f"{ours['peak_mib'] / peer['peak_mib']:.2f}x"]
+
+
+def verdicts(rows: list[dict[str, dict]]) -> list[str]:
+    """Each budget and whether it is met."""
+    over = max(row["judge"]["seconds"] / row["scan"]["seconds"] for row in rows)
+    said = [f"- At most 4x a plain scan: {_met(over <= 4)}, {over:.1f}x at most"]
+    for row in rows:
+        if row["size"]["records"] == EVIDENTLY_MOST:
+            ours, peer = row["judge"], row["evidently"]
+            faster, memory = peer["seconds"] / ours["seconds"], ours["peak_mib"] / peer["peak_mib"]
+            said.append(f"- 50x faster than Evidently at {EVIDENTLY_MOST:,} records: {_met(faster >= 50)}, {faster:.0f}x")
+            said.append(f"- In a third of its memory: {_met(memory <= 1 / 3)}, {memory:.2f}x")
+    return ["Budgets:", "", *said]
+
+
+def _met(good: bool) -> str:
+    return "met" if good else "MISSED"
 
 
 def shown(step: dict | None) -> str:

@@ -29,11 +29,12 @@ set_up_environment() {
     fi
     if [ ! -e "$VENV/installed-$1-$digest" ]; then
         echo "Installing the packages of $1 (first time only, a minute or two) ..."
-        # uv installs the same packages as pip, several times faster. Compiled once here, or every process would compile them
-        # anew where PYTHONDONTWRITEBYTECODE is set, as it is in many containers.
+        # uv installs the same packages as pip, several times faster.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "uv<1" || fail "uv could not be installed"
-        "$VENV/bin/uv" pip install --compile-bytecode --python "$VENV/bin/python" -r "$1" || fail "the packages of $1 could not be installed"
+        "$VENV/bin/uv" pip install --python "$VENV/bin/python" -r "$1" || fail "the packages of $1 could not be installed"
         touch "$VENV/installed-$1-$digest"
     fi
+    # Where this is set, as it is in many containers, every process would compile every module anew, which takes longer than its work.
+    unset PYTHONDONTWRITEBYTECODE
     export PATH="$VENV/bin:$PATH"
 }

@@ -29,9 +29,8 @@ def free_port() -> int:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's environment without the settings of a developer's own shell; what Python compiles, it keeps."""
+    """This process's environment without the settings of a developer's own shell."""
     own = (
-        "PYTHONDONTWRITEBYTECODE",
         "MLFLOW_",
         "INFERENCE_",
         "MAX_",

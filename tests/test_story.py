@@ -68,12 +68,13 @@ def _look_at_the_monitoring(client: MlflowClient) -> None:
     assert (detected("1"), detected("2")) == ([0, 1, 1, 0], [0])
 
 
-def test_a_step_that_does_not_do_what_it_says_ends_the_story(tmp_path: Path, real_photos: pd.DataFrame) -> None:
-    env = environment(MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
-    world = World(tmp_path, PHOTOS, SMALL, env)
+def test_a_step_that_does_not_do_what_it_says_ends_the_story(
+    tracking: Served, real_photos: pd.DataFrame, tmp_path: Path
+) -> None:
+    world = World(tmp_path, PHOTOS, SMALL, environment(MLFLOW_TRACKING_URI=tracking.url))
 
     def rolls_back_nothing(world: World) -> list[str]:
-        return world.register("rollback").splitlines()
+        return world.register("rollback", "--version", "99").splitlines()
 
     def expects_wrongly(world: World) -> list[str]:
         expect(world.answers, "Nobody was answered.")

@@ -16,15 +16,18 @@ LONG = (
     "test_story.py",
     "test_readme.py",
     "test_stack.py",
+    "test_training.py",
     "test_retrain.py",
     "test_drift_end_to_end.py",
-    "test_champion_challenger.py",
-    "test_gate.py",
-    "test_stages_stores.py",
     "test_ways_to_serve.py",
-    "test_projects.py",
+    "test_gate.py",
+    "test_registry.py",
+    "test_stages_stores.py",
+    "test_champion_challenger.py",
+    "test_profile_spark.py",
+    "test_resolve.py",
 )
-"""Files that take a minute or so, the longest first."""
+"""Files that take half a minute or more, the longest first."""
 PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")
 
 

@@ -21,7 +21,6 @@ from tests.versions import make_versions, passes, refuses
 
 NAME = "eye_model"
 # MLflow's sqlite store loads rows in a way that SQLAlchemy warns of.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
 
 @pytest.fixture(scope="module")

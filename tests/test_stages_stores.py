@@ -24,7 +24,6 @@ from tests.versions import make_versions, passes
 NAME = "eye-model"
 GUARDED = "guarded-model"
 PASSWORD = "not-a-secret-of-anybody"
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
 PEOPLE = """
 import multiprocessing, os, signal, sys, time

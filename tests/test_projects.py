@@ -16,7 +16,7 @@ import register
 import retrain
 import serve
 import train
-from tests.servers import NAME, PROJECT, environment, python, run
+from tests.servers import NAME, PROJECT, environment, free_port, python, read_records, run, started
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,26 @@ def test_main_registers_promotes_and_scores(store: dict[str, str], tmp_path: Pat
     assert '"error": null' in said
     listed = python("register.py", "list", env=store, cwd=PROJECT).stdout.split()
     assert listed[:3] == ["1", "Staging", "@staging"]
+
+
+def test_a_missing_parameter_is_named(store: dict[str, str], tmp_path: Path) -> None:
+    done = run(
+        *(sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "promote", "--env-manager", "local"),
+        env=store,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "version" in done.stderr
+
+
+def test_serve_serves_the_version_in_a_stage(store: dict[str, str], tmp_path: Path, retina: bytes) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "-e", "serve", "--env-manager", "local"]
+    command += ["-P", "stage=Staging", "-P", f"port={port}"]
+    with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path, store) as server:
+        (answer,) = server.classify(retina)
+    assert (answer["error"], answer["model_version"]) == (None, "1")
+    assert [record["model_source"] for record in read_records(server.records)] == ["registry"]
 
 
 PROGRAMS: dict[str, Callable[[], None]] = {

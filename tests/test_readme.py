@@ -22,7 +22,6 @@ RUN_BY = {
     "./run_tests.sh": "whoever runs these tests",
     "deploy/champion_challenger.sh": "test_champion_challenger.py",
     "python drift_job.py compare": "test_champion_challenger.py: the_comparison_is_in_mlflow",
-    "mlflow models serve -m models:/eye-disease-classifier@production": "benchmarks/environments.py",
     "mlflow run . --env-manager local": "test_projects.py: main_registers_promotes_and_scores",
     "mlflow run . -e drift": "test_drift_end_to_end.py",
     "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_story.py",

@@ -123,7 +123,7 @@ def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowCl
         command("history", "--at", "yesterday")
 
 
-def test_wrong_promotions_are_explained(own: dict[str, str], command: Command) -> None:
+def test_wrong_promotions_are_explained(own: dict[str, str], command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = python("register.py", "promote", "--name", MODEL, "--version", "99", "--stage", "Staging", env=own)
     assert unknown.returncode == 1
     assert f"{MODEL} has no version 99" in unknown.stderr
@@ -131,6 +131,7 @@ def test_wrong_promotions_are_explained(own: dict[str, str], command: Command) -
     with pytest.raises(SystemExit) as caught:
         command("promote", "--version", "1", "--stage", "Live")
     assert caught.value.code == 2
+    assert "Staging" in capsys.readouterr().err
 
 
 def test_listing_an_unknown_model_says_so(command: Command) -> None:

@@ -75,6 +75,8 @@ def train(
 
     validation: scaled views, float32 (N, S, S, 3), and labels, int (N,). `report` is called after each epoch.
     """
+    # Rewriting the graph takes longer than it saves: ten seconds before the first step, none after it.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     history = read_history(work)
     if not network.compiled:
         _compile(network, len(photos), schedule)
@@ -115,8 +117,6 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule) -> None:
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=schedule.label_smoothing)
     network.compile(optimizer, loss)
     optimizer.build(network.trainable_variables)  # inside the first step it would take several times as long
-    # Rewriting the graph takes longer than it saves: ten seconds before the first step, none after it.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 class _Keeper(keras.callbacks.Callback):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binomtest
 
 BINS = 15
 """Of equal width, for reliability and calibration error."""
@@ -20,8 +21,6 @@ class Share:
     @classmethod
     def of(cls, hits: np.ndarray) -> "Share":
         """The share of true values in bool (n,), n > 0."""
-        from scipy.stats import binomtest  # takes a second, which reading kept figures need not
-
         found = binomtest(int(hits.sum()), len(hits))
         interval = found.proportion_ci(0.95, method="wilson")
         return cls(float(found.statistic), float(interval.low), float(interval.high), len(hits))

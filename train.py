@@ -32,6 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--frozen", type=float, default=0.0, help="share of the layers, from the input on, that stay as they are"
     )
+    parser.add_argument(
+        "--teachers", default="", help=".keras files, by commas, whose mean answer is half of each label: distillation"
+    )
     parser.add_argument("--drop-bad", action="store_true", help="leave out unreadable photos and those with two labels")
     parser.add_argument("--validation-share", type=float, default=0.15, help="of the photos, where no split is given")
     parser.add_argument("--work", type=Path, default=Path("training_work"), help="what resuming needs; reports and plots")
@@ -55,6 +58,7 @@ def main() -> None:
                 classes=tuple(asked.classes.split(",")) if asked.classes else None,
                 size=asked.image_size,
                 frozen=asked.frozen,
+                teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
                 drop_bad=asked.drop_bad,
                 validation_share=asked.validation_share,
                 description=asked.description,

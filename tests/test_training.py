@@ -150,6 +150,21 @@ def test_other_options_do_not_go_on_with_a_training(trained: tuple[Training, Fin
         run(replace(training, schedule=replace(training.schedule, batch=8)))
 
 
+@pytest.mark.usefixtures("untracked")
+def test_a_trained_network_teaches_another(trained: tuple[Training, Finished], base: str, tmp_path: Path) -> None:
+    training, _ = trained
+    alone = _training(training.folder, base, tmp_path / "alone", epochs=1)
+    taught = replace(alone, work=tmp_path / "work", teachers=(str(keras_file(training.output)),))
+    run(alone)
+    run(taught)
+    (told,) = read_history(taught.work)
+    assert told.training_loss != pytest.approx(read_history(alone.work)[0].training_loss, rel=1e-3)
+    run(taught)
+    assert read_history(taught.work) == [told], "the same teachers go on with the same training"
+    with pytest.raises(ValueError, match=r"other options \(teachers: .* -> \[\]"):
+        run(replace(taught, teachers=()))
+
+
 def test_without_epochs_the_base_is_packaged_as_it_is(photos: Path, trained: tuple[Training, Finished], tmp_path: Path) -> None:
     training, finished = trained
     again = run(_training(photos, str(keras_file(training.output)), tmp_path, epochs=0))

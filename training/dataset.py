@@ -9,27 +9,39 @@ import tensorflow as tf
 from model_code.preprocessing import Recipe, scale
 from training.augment import SELDOM_STRANGE, STRANGE, augment
 from training.photos import Photos
+from training.teachers import Teachers
 
 MAX_REPEATS = 2
 """A photo is shown at most so often in an epoch; class weights make up for the rest of the imbalance."""
 
+TEACHERS_SHARE = 0.5
+"""How much of a picture's label is the teachers' answer; the rest is what a person said, which teachers forget where a photo is
+made to look strange."""
+
 
 class AugmentedPhotos(keras.utils.PyDataset):
-    """Batches of scaled views, float32 (B, S, S, 3), one-hot labels (B, C) and weights (B,); a new order each epoch.
+    """Batches of scaled views, float32 (B, S, S, 3), labels, float32 (B, C), and weights (B,); a new order each epoch.
 
     The epochs count up from `epoch`; each one's order and changes follow from `seed` and its number, so that resuming
     continues as if nothing had happened. From the epoch `gentle_from` on, fewer photos look strange and none are mixed: what
-    serving sees.
+    serving sees. Labels are one-hot, but for mixed photos and what `teachers` say.
     """
 
     def __init__(
-        self, photos: Photos, batch: int, seed: int, epoch: int = 0, mixup: float = 0.0, gentle_from: float = math.inf
+        self,
+        photos: Photos,
+        batch: int,
+        seed: int,
+        epoch: int = 0,
+        mixup: float = 0.0,
+        gentle_from: float = math.inf,
+        teachers: Teachers | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=3)
         self._squares, self._places = photos.squares, photos.rows.index.to_numpy()
         self._labels, self._classes, self._recipe = photos.labels, len(photos.classes), photos.recipe
         self._batch, self._seed, self._epoch = batch, seed, epoch
-        self._mixup, self._gentle_from = mixup, gentle_from
+        self._mixup, self._gentle_from, self._teachers = mixup, gentle_from, teachers
         counts = np.bincount(self._labels, minlength=self._classes)
         repeats = np.clip(counts.max() // np.maximum(counts, 1), 1, MAX_REPEATS)
         self._shown = np.repeat(np.arange(len(self._labels)), repeats[self._labels])
@@ -49,10 +61,12 @@ class AugmentedPhotos(keras.utils.PyDataset):
         views = self._augment(tf.constant(self._squares[self._places[chosen]]), strange).numpy()
         labels = self._labels[chosen]
         batch = scale_batch(views, self._recipe), np.eye(self._classes, dtype=np.float32)[labels], self._weights[labels]
-        if gentle or self._mixup == 0:
-            return batch
-        mixed, answers, weights = mixed_up(batch, self._mixup, np.random.default_rng((self._seed, self._epoch, index)))
-        return mixed, answers, weights
+        if not gentle and self._mixup:
+            batch = mixed_up(batch, self._mixup, np.random.default_rng((self._seed, self._epoch, index)))
+        pictures, answers, weights = batch
+        if self._teachers:
+            answers += TEACHERS_SHARE * (self._teachers.answers(pictures) - answers)
+        return pictures, answers, weights
 
     def on_epoch_end(self) -> None:
         """Keras calls it: another order for the next epoch."""

@@ -19,7 +19,7 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
     the base's own where that has as many classes. frozen: share of the layers, from the input on, that keep their weights.
     Raises ValueError for a base that cannot be used.
     """
-    network = _of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
+    network = of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
     features, head = network.outputs[0], None
     if len(features.shape) == 2:
         anatomy = dissect(network)
@@ -36,7 +36,7 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
     return model
 
 
-def _of_size(network: keras.Model, size: int) -> keras.Model:
+def of_size(network: keras.Model, size: int) -> keras.Model:
     """The same network, with the same weights, for photos of another size; convolutions do not mind."""
     if network.inputs[0].shape[1] in (None, size):
         return network

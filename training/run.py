@@ -20,6 +20,7 @@ from training.memory import keep_freed_memory
 from training.photos import Photos
 from training.preparation import prepare_photos
 from training.registered import fetch
+from training.teachers import Teachers
 
 OPTIONS = "options.json"
 """In the work folder: what the training was started with."""
@@ -47,6 +48,8 @@ class Training:
     """Side of the network's input, pixels."""
     frozen: float = 0.0
     """Share of the layers, from the input on, that keep their weights."""
+    teachers: tuple[str, ...] = ()
+    """`.keras` files whose mean answer is half of every label."""
     drop_bad: bool = False
     validation_share: float = 0.15
     description: str = ""
@@ -55,7 +58,11 @@ class Training:
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
         names = ("base", "size", "frozen", "drop_bad", "validation_share")
-        return {name: getattr(self, name) for name in names} | asdict(self.schedule) | {"photos": len(self.rows)}
+        return (
+            {name: getattr(self, name) for name in names}
+            | asdict(self.schedule)
+            | {"teachers": list(self.teachers), "photos": len(self.rows)}
+        )
 
 
 def run(training: Training) -> Finished:
@@ -114,8 +121,9 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
         return []
     validation = photos.of("val")
     pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
+    teachers = Teachers(training.teachers, photos.classes, training.size) if training.teachers else None
     augmented = AugmentedPhotos(
-        photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from
+        photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from, teachers
     )
     start = time.monotonic()
 

@@ -24,7 +24,7 @@ from training import run as training_run
 from training.augment import augment
 from training.dataset import MAX_REPEATS, AugmentedPhotos, class_weights, mixed_up
 from training.finish import Finished
-from training.loop import Schedule, read_history
+from training.loop import LAST, Schedule, read_history
 from training.manifest import of_folder
 from training.memory import keep_freed_memory
 from training.network import build, scaling_of
@@ -148,6 +148,14 @@ def test_other_options_do_not_go_on_with_a_training(trained: tuple[Training, Fin
     training, _ = trained
     with pytest.raises(ValueError, match=r"other options \(batch: 4 -> 8\).*--work"):
         run(replace(training, schedule=replace(training.schedule, batch=8)))
+
+
+def test_the_package_holds_the_network_without_its_optimizer(trained: tuple[Training, Finished]) -> None:
+    training, _ = trained
+    packaged, newest = keras_file(training.output), training.work / LAST
+    assert keras.models.load_model(newest).optimizer.iterations > 0
+    assert not keras.models.load_model(packaged).compiled
+    assert 2 * packaged.stat().st_size < newest.stat().st_size
 
 
 @pytest.mark.usefixtures("untracked")

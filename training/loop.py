@@ -143,7 +143,8 @@ class _Keeper(keras.callbacks.Callback):
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         reached = self._measure(epoch, float((logs or {})["loss"]))
         if reached.score >= max((one.score for one in self._history), default=0):
-            _save(self.model, self._work / BEST)
+            # The layers alone: the optimizer, three times their size, is for going on only.
+            _save(keras.Model(self.model.inputs, self.model.outputs), self._work / BEST)
         for variable, value in zip(self.model.trainable_variables, raw, strict=True):
             variable.assign(value)
         self._history.append(reached)

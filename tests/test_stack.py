@@ -223,13 +223,16 @@ def test_the_drift_job_judges_the_traffic(clinic: Clinic, photos: list[bytes], m
     assert len(list(clinic.stack.volume("records").rglob("date=*/*.parquet"))) > 0
 
 
-def test_a_promotion_is_rolled_back(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_is_rolled_back(clinic: Clinic, retina: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in clinic.tracking("admin", "MLFLOW_ADMIN_PASSWORD").items():
         monkeypatch.setenv(name, value)
     first = MlflowClient().get_model_version(NAME, "1")
     mlflow.register_model(first.source, NAME)  # the same files: no second registration to wait for
     clinic.registry("promote", "--version", "2", "--stage", "Production")
     assert "version 1 is in Production again" in clinic.registry("rollback", "--reason", "a test")
+    clinic.stack.down("model-1")
+    clinic.stack.up("model-1")
+    assert clinic.classify(retina)[0]["model_version"] == "1"
     assert "rollback" in clinic.registry("history")
 
 

@@ -20,7 +20,6 @@ from lifecycle.stages import RefusedError, promote, rollback
 from tests.versions import make_versions, passes, refuses
 
 NAME = "eye_model"
-# MLflow's sqlite store loads rows in a way that SQLAlchemy warns of.
 
 
 @pytest.fixture(scope="module")

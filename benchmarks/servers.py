@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.children import ChildError, Loop, Server, free_port
 from benchmarks.load import Connection, http_request
+from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.registry.mlflow_model import save_package
-from eye_disease.serving.settings import BUNDLED_PACKAGE
 from model_code.canary import TOLERANCE, canary_photo
 from model_code.decode import decode
 from model_code.package import ModelFacts, keras_file

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageEnhance, ImageFilter
 
-from lifecycle.settings import BUNDLED_PACKAGE
+from eye_disease.common.paths import BUNDLED_PACKAGE
 from model_code.classifier import Classifier
 from model_code.settings import ServingSettings
 

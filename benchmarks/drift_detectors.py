@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.drift_windows import Trial
-from monitoring.limits import DriftLimits
-from monitoring.verdict import judge
-from profiles.columns import column
-from profiles.layout import Layout
-from profiles.profile import Profile
-from profiles.reference import Reference
+from eye_disease.profiles.columns import column
+from eye_disease.profiles.layout import Layout
+from eye_disease.profiles.profile import Profile
+from eye_disease.profiles.reference import Reference
+from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.verdict import judge
 
 OURS = "ours"
 _PEERS = Path(__file__).resolve().parent / "peers"

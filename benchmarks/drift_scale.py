@@ -24,15 +24,15 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from benchmarks.drift_detectors import EVIDENTLY, Peer, environment_of
 from benchmarks.machine import machine_lines, write_section
-from monitoring.memory import Memories, VersionMemory
-from monitoring.records import record_schema
-from monitoring.storage import Storage
-from monitoring.store import IngestState, RecordStore
-from profiles.layout import stream_names
-from profiles.reference import Reference
-from tests.drift_logs import give_reference, write_log
-from tests.drift_records import CLASSES, START, make_records
-from tests.logs import MODEL, NOON
+from eye_disease.monitoring.version_state import Memories, VersionMemory
+from eye_disease.profiles.layout import stream_names
+from eye_disease.profiles.reference import Reference
+from eye_disease.records.lines import record_schema
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import IngestState, RecordStore
+from tests.support.drift_logs import give_reference, write_log
+from tests.support.drift_records import CLASSES, START, make_records
+from tests.support.logs import MODEL, NOON
 
 FOLDER = Path(__file__).resolve().parent
 DUCKDB = Peer("duckdb", ("duckdb==1.4.2",), "duckdb_scale.py", ())

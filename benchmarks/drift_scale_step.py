@@ -16,15 +16,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from monitoring.job import DriftJob
-from monitoring.limits import DriftLimits
-from monitoring.settings import MonitoringSettings
-from monitoring.storage import Storage
-from monitoring.store import RecordStore, find_stores
-from monitoring.verdict import judge
-from monitoring.window import read_window
-from profiles.profile import profile_columns
-from profiles.reference import REFERENCE_FILE, Reference
+from eye_disease.monitoring.job import DriftJob
+from eye_disease.monitoring.settings import MonitoringSettings
+from eye_disease.monitoring.window import read_window
+from eye_disease.profiles.profile import profile_columns
+from eye_disease.profiles.reference import REFERENCE_FILE, Reference
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import RecordStore, find_stores
+from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.verdict import judge
 
 
 def judge_all(folder: Path) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from lifecycle.resolve import bundled_model
-from tests.servers import PROJECT, environment, python, serve_model
+from eye_disease.serving.resolve import bundled_model
+from tests.support.servers import PROJECT, environment, python, serve_model
 
 MANAGERS = ("virtualenv", "uv")
 

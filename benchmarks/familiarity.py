@@ -25,9 +25,9 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.figures import table
 from benchmarks.machine import machine_lines, write_section
 from benchmarks.model_answers import answers, changed, load, png, validation_photos
+from eye_disease.training.degrade import DEGRADATIONS, Degradation
 from model_code.classifier import Classifier
 from model_code.preprocessing import Recipe, disc_square
-from training.degrade import DEGRADATIONS, Degradation
 
 PICTURES = ("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "horse")
 PICTURES += ("hubble_deep_field", "immunohistochemistry", "logo", "moon", "page", "text", "rocket")
@@ -37,8 +37,8 @@ SQUARE = Recipe(400)
 _NOTES = """
 - No fundus: scikit-image's samples, whole and two quarters of each; faces (its `lfw_subset`); noise of all grains; plain
   colours. AUROC of `ood_score` against the validation photos.
-- Ruined: validation photos, each changed at random within the limits of `training/degrade.py`; other random numbers and photos
-  than the gradability score was fitted on, but the same ways.
+- Ruined: validation photos, each changed at random within the limits of `eye_disease/training/degrade.py`; other random
+  numbers and photos than the gradability score was fitted on, but the same ways.
 - Other cameras: photos from no source of the training set. "wrong" is known only where the folder's name is a class.
 - The limits were fitted on the same validation photos, so the shares of the first row are what was asked for, not a finding.
 """

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.children import ChildError, Loop, Server, free_port
 from benchmarks.load import Connection, http_request
-from lifecycle.mlflow_model import save_package
-from lifecycle.settings import BUNDLED_PACKAGE
+from eye_disease.common.paths import BUNDLED_PACKAGE
+from eye_disease.registry.mlflow_model import save_package
 from model_code.canary import TOLERANCE, canary_photo
 from model_code.decode import decode
 from model_code.package import ModelFacts, keras_file

@@ -22,7 +22,7 @@ from benchmarks.machine import machine_lines, write_section
 from benchmarks.story_photos import Scale
 from benchmarks.story_steps import STEPS, Step
 from benchmarks.story_world import StoryError, World
-from tests.servers import environment, serve_tracking
+from tests.support.servers import environment, serve_tracking
 
 _NOTES = """
 The haze is made: a grey veil of 45 % over validation photos. No version has learned from the photos that the versions are

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.story_photos import Photo
 from benchmarks.story_world import NAME, World, expect
-from tests.candidates import MIXED_UP, changed_package
+from tests.support.candidates import MIXED_UP, changed_package
 
 FIRST_LOOK = 40
 """Labels at the first look at the comparison: fewer than COMPARE_MIN_LABELS"""

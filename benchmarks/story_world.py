@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from benchmarks.story_photos import Photo, Scale, StoryPhotos
-from tests.servers import PROJECT, Served, free_port, read_records, run, serve_model, started
+from tests.support.servers import PROJECT, Served, free_port, read_records, run, serve_model, started
 
 NAME = "eye-story"
 EXPERIMENT = "story"

@@ -12,7 +12,7 @@ from mlflow.exceptions import RestException
 from mlflow.server import get_app_client
 from mlflow.server.auth.client import AuthServiceClient
 
-from lifecycle.settings import experiment_name
+from eye_disease.serving.settings import experiment_name
 from model_code.schema import MODEL_NAME
 
 SERVING, MONITORING = "serving", "monitoring"

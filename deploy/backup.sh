@@ -29,7 +29,7 @@ one_backup() {
     new="$BACKUP_DIR/.incomplete-$name"
     mkdir -p "$new" "$MONITORING_DIR"
     last=$(complete | tail -n 1)
-    exec 9>>"$MONITORING_DIR/lock" # monitoring/lock.py
+    exec 9>>"$MONITORING_DIR/lock" # eye_disease/common/lock.py
     flock --timeout 3600 9 || { echo "the drift job has been at work for an hour; no backup" >&2; exit 1; }
     pg_dump --format=custom --file="$new/database.dump"
     for part in "artifacts $ARTIFACTS" "monitoring $MONITORING_DIR" "records $INFERENCE_LOG_DIR"; do

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import mlflow
 
-from lifecycle.registration import RegistrationError, require_canary
-from lifecycle.registry import list_versions
+from eye_disease.registry.register import RegistrationError, require_canary
+from eye_disease.registry.versions import list_versions
 from model_code.schema import MODEL_NAME
 
 

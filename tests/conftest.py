@@ -10,7 +10,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 
-from tests.servers import NAME, PROJECT, Served, environment, python, serve_model, serve_tracking
+from tests.support.servers import NAME, PROJECT, Served, environment, python, serve_model, serve_tracking
 
 LONG = (
     "test_story.py",
@@ -22,7 +22,7 @@ LONG = (
     "test_ways_to_serve.py",
     "test_gate.py",
     "test_registry.py",
-    "test_stages_stores.py",
+    "test_promotion_stores.py",
     "test_champion_challenger.py",
     "test_profile_spark.py",
     "test_resolve.py",

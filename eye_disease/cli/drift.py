@@ -1,0 +1,166 @@
+"""Judge whether answers on record can be trusted; labels, replay, comparison, a live table."""
+
+import argparse
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from eye_disease.common.lock import BUSY_EXIT_STATUS, BusyError
+from eye_disease.comparison.compare import compare
+from eye_disease.comparison.limits import CompareLimits
+from eye_disease.comparison.report import text
+from eye_disease.comparison.writer import write_comparison
+from eye_disease.monitoring.exporter import start_exporter
+from eye_disease.monitoring.job import DriftJob, Outcome
+from eye_disease.monitoring.mlflow_writer import MlflowWriter
+from eye_disease.monitoring.references import ProductionWindow
+from eye_disease.monitoring.replay import replay
+from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
+from eye_disease.monitoring.settings import MonitoringSettings
+from eye_disease.monitoring.spool import TrackingUnavailableError
+from eye_disease.monitoring.statuses import read_statuses
+from eye_disease.monitoring.watch import watch
+from eye_disease.records.labels import LabelBook
+from eye_disease.records.storage import Storage
+from eye_disease.verdict.limits import DriftLimits
+from model_code.schema import MODEL_NAME
+
+DRIFT_EXIT_STATUS = 3
+"""Exit status of `run --fail-on drift` that has found some."""
+COMPARE_EXIT_STATUS = {"promote": 0, "keep": 4, "not enough evidence yet": 5}
+"""Exit status of `compare` by its decision: `compare && promote` promotes only what it recommends."""
+
+
+def _run(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    def make_writer() -> MlflowWriter:
+        return MlflowWriter(MlflowClient(), settings.experiment, settings.mlflow_timeout_seconds)
+
+    reference = ProductionWindow.parse(asked.reference) if asked.reference else None
+    job = DriftJob(settings, DriftLimits.from_env(), make_writer, asked.keep_days, reference)
+    if asked.every is None:
+        outcomes = _run_once(job)
+        if any(one.failed for one in outcomes):
+            sys.exit(1)
+        if asked.fail_on and any(one.found and one.found.verdict.status == asked.fail_on for one in outcomes):
+            sys.exit(DRIFT_EXIT_STATUS)
+        return
+    with ExitStack() as stack:
+        stop = stack.enter_context(stop_on_signals())
+        if asked.metrics_port:
+            read_states = partial(read_statuses, settings.state_dir)
+            stack.callback(start_exporter(asked.metrics_port, Storage(settings.inference_log), read_states))
+        run_every(asked.every, partial(_run_once, job), stop)
+
+
+def _run_once(job: DriftJob) -> list[Outcome]:
+    outcomes = job.run()
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z"
+    for one in outcomes:
+        print(f"{now} {one}", flush=True)
+    if not outcomes:
+        print(f"{now} No records yet.", flush=True)
+    return outcomes
+
+
+def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    with stop_on_signals() as stop:
+        watch(Storage(settings.inference_log), partial(read_statuses, settings.state_dir), stop)
+
+
+def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    book, now = LabelBook(Storage(settings.inference_log), asked.name), datetime.now(UTC)
+    if asked.file:
+        taken = book.import_file(Path(asked.file), asked.by, now)
+    else:
+        book.add(asked.prediction_id, asked.label, asked.by, now)
+        taken = 1
+    print(f"Labels taken: {taken:,}")
+
+
+def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    done = replay(Storage(settings.inference_log), asked.prediction_id, Path(asked.image).read_bytes())
+    version = f"{done.record['model_name']} version {done.record['model_version']}"
+    if not done.same:
+        sys.exit(f"{version} answers otherwise now: {'; '.join(done.differences)}.")
+    print(f"{version} gives the same answer: {done.answer['predicted_class']}, {done.answer['confidence']:.3f}.")
+
+
+def _compare(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+    versions, now = (asked.name, asked.champion, asked.challenger), datetime.now(UTC)
+    found = compare(settings, DriftLimits.from_env(), CompareLimits.from_env(), *versions, now)
+    print(text(found))
+    if settings.tracking_enabled:
+        print(f"Run: {write_comparison(MlflowClient(), found, settings.experiment, settings.mlflow_timeout_seconds)}")
+    sys.exit(COMPARE_EXIT_STATUS[found.decision.choice])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="run | watch | feedback | replay | compare")
+    run = commands.add_parser("run", help="take the log in, judge what is due, tell MLflow and people; once, or --every")
+    run.add_argument("--every", type=_interval, metavar="15m", help="again and again in this process, until it is stopped")
+    run.add_argument("--keep-days", type=_days, metavar="N", help="remove records older than this; without it all are kept")
+    run.add_argument("--metrics-port", type=int, metavar="PORT", help="with --every: Prometheus metrics of the log")
+    run.add_argument("--fail-on", choices=("drift",), help=f"exit status {DRIFT_EXIT_STATUS} if this run finds drift")
+    run.add_argument("--reference", default="", metavar="window:FROM..TO", help="production data, not the model's reference")
+    live = commands.add_parser("watch", help="a live table of the served versions")
+    feedback = commands.add_parser("feedback", help="say what photos really show")
+    feedback.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    feedback.add_argument("--prediction-id", help="of one answer")
+    feedback.add_argument("--label", help="its class")
+    feedback.add_argument("--file", help="or many: .csv or .parquet with prediction_id and label, and if wanted by, at")
+    feedback.add_argument("--by", required=True, help="who says so: a role or pseudonym")
+    again = commands.add_parser("replay", help="ask the version that answered again, and compare")
+    again.add_argument("--prediction-id", required=True)
+    again.add_argument("--image", required=True, help="the photo, byte for byte as it was sent")
+    pair = commands.add_parser("compare", help="two versions side by side, and whether to change over")
+    pair.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
+    pair.add_argument("--challenger", required=True, metavar="VERSION")
+    actions = ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay), (pair, _compare))
+    for command, action in actions:
+        command.set_defaults(action=action)
+    return parser
+
+
+def _interval(text: str) -> float:
+    try:
+        return parse_interval(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of days, 1 or more")
+    return int(text)
+
+
+def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
+    if asked.command == "run" and asked.every is None and asked.metrics_port:
+        parser.error("--metrics-port needs --every: a single run ends before anybody can ask for metrics")
+    if asked.command == "run" and asked.every is not None and asked.fail_on:
+        parser.error("--fail-on is for single runs; one with --every has no exit status")
+    if asked.command == "feedback" and bool(asked.file) == bool(asked.prediction_id and asked.label):
+        parser.error("feedback needs either --file, or --prediction-id and --label")
+
+
+def main() -> None:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    parser = _parser()
+    asked = parser.parse_args(sys.argv[1:] or ["run"])
+    _check(parser, asked)
+    try:
+        asked.action(asked, MonitoringSettings.from_env())
+    except BusyError as error:
+        print(f"drift_job.py {asked.command}: {error}", file=sys.stderr)
+        sys.exit(BUSY_EXIT_STATUS)
+    except (ValueError, OSError, TrackingUnavailableError) as error:
+        sys.exit(f"drift_job.py {asked.command}: {error}")

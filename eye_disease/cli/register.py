@@ -1,0 +1,136 @@
+"""Register a model, move versions through stages, list them."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from eye_disease.common.paths import BUNDLED_PACKAGE
+from eye_disease.registry.gate.settings import GateSettings
+from eye_disease.registry.history.view import held_at, read_time, review, table
+from eye_disease.registry.promotion import promote, rollback
+from eye_disease.registry.register import register_package
+from eye_disease.registry.scoring import score_photo
+from eye_disease.registry.versions import STAGES, list_versions
+from model_code.preprocessing import RESIZES, SCALINGS, Recipe
+from model_code.schema import MODEL_NAME
+
+
+def _register(asked: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
+        if asked.model:
+            from eye_disease.registry.keras_import import package_own_model  # imports TensorFlow
+
+            package = Path(folder)
+            recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
+            package_own_model(Path(asked.model), package, asked.name, tuple(asked.classes.split(",")), recipe, asked.runtime)
+        registered = register_package(package, asked.name)
+    print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
+    asked.version = registered.version
+    if asked.stage:
+        _promote(asked)
+    if asked.score:
+        print(json.dumps(score_photo(asked.name, asked.version, Path(asked.score)), indent=2))
+
+
+def _promote(asked: argparse.Namespace) -> None:
+    labelled = Path(asked.data) if asked.data else None
+    step = promote(asked.name, asked.version, asked.stage, reason=asked.reason, labelled=labelled, force=asked.force)
+    if step is None:
+        print(f"{asked.name} version {asked.version} is in {asked.stage} already")
+    else:
+        print(f"{asked.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
+
+
+def _validate(asked: argparse.Namespace) -> None:
+    from eye_disease.registry.gate.checks import as_table
+    from eye_disease.registry.gate.gate import validate  # imports plots and scikit-learn, which no other command needs
+
+    settings = GateSettings.from_env()
+    settings = replace(settings, photos=Path(asked.photos)) if asked.photos else settings
+    result = validate(asked.name, asked.version, Path(asked.data) if asked.data else None, settings)
+    print("\n".join(as_table(result.checks)))
+    print(f"Judged on {result.basis}. Evidence: run {result.evidence_run_id}")
+    print(f"{asked.name} version {asked.version}: {'passed' if result.passed else 'REFUSED'}")
+    if not result.passed:
+        sys.exit(1)
+
+
+def _rollback(asked: argparse.Namespace) -> None:
+    step = rollback(asked.name, asked.reason, only=asked.version or None)
+    print(f"{asked.name} version {step.version} is in Production again, version {', '.join(step.replaced)} in Archived.")
+    print(f"No gate was run. (transition {step.number})")
+
+
+def _history(asked: argparse.Namespace) -> None:
+    found = review(asked.name)
+    print("\n".join(held_at(found.records, read_time(asked.at)) if asked.at else table(found.records)))
+    for note in found.notes:
+        print(f"NOTE: {note}", file=sys.stderr)
+
+
+def _list(asked: argparse.Namespace) -> None:
+    versions = list_versions(asked.name)
+    if not versions:
+        print(f"{asked.name} has no versions in this registry.")
+    for one in versions:
+        aliases = " ".join(f"@{alias}" for alias in one.aliases)
+        print(
+            f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
+    register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
+    register.add_argument("--package", default="", help="a model package that train.py has written")
+    register.add_argument("--classes", default="", help="your model's classes in the order of its outputs: a,b,c")
+    register.add_argument("--image-size", type=int, default=224, help="side of your model's square input, pixels")
+    register.add_argument("--preprocessing", choices=SCALINGS, default="none", help="pixel range your model was trained on")
+    register.add_argument("--resize", choices=list(RESIZES), default="bilinear", help="how your training resized photos")
+    register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
+    register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
+    register.set_defaults(reason="", force=False)
+    register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
+    promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
+    promotion.add_argument("--version", required=True)
+    promotion.add_argument("--stage", choices=STAGES, required=True)
+    promotion.add_argument("--reason", default="", help="kept in the history")
+    promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
+    check = commands.add_parser("validate", help="the gate: is a version fit for Production? Moves no stage; exit 1: refused")
+    check.add_argument("--version", required=True)
+    check.add_argument("--photos", default="", help="folder that a manifest's paths start from (the manifest's own)")
+    back = commands.add_parser("rollback", help="the last good version into Production again; runs no gate")
+    back.add_argument("--version", default="", help="roll back only if this version is in Production")
+    back.add_argument("--reason", default="", help="kept in the history and as a tag of the version that was rolled back")
+    past = commands.add_parser("history", help="every transition: who, when, from, to, why")
+    past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
+    listing = commands.add_parser("list", help="the versions, their stages and aliases")
+    for command in (register, promotion, check):
+        command.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest CSV")
+    actions = {register: _register, promotion: _promote, check: _validate, back: _rollback, past: _history, listing: _list}
+    for command, action in actions.items():
+        command.add_argument("--name", default=MODEL_NAME, help="registered model name")
+        command.set_defaults(action=action)
+    return parser
+
+
+def main() -> None:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow speaks of missing GPUs otherwise
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    parser = _parser()
+    asked = parser.parse_args(sys.argv[1:] or ["register"])
+    if asked.command == "register" and asked.model and not asked.classes:
+        parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
+    try:
+        asked.action(asked)
+    except ValueError as error:
+        sys.exit(f"register.py {asked.command}: {error}")

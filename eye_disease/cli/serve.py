@@ -1,0 +1,31 @@
+"""Serve the registry's version with `mlflow models serve`; without a registry the last good copy or the bundled model."""
+
+import argparse
+import logging
+import sys
+
+from eye_disease.serving.resolve import resolve
+from eye_disease.serving.server import exec_server
+from eye_disease.serving.settings import RegistrySettings
+from model_code.errors import SettingError
+from model_code.schema import MODEL_NAME
+from model_code.settings import ServingSettings
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    parser.add_argument("--stage", default="Production", choices=("Production", "Staging"))
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--workers", type=int, default=1, help="server processes")
+    parser.add_argument("--env-manager", default="local", choices=("local", "uv", "virtualenv", "conda"))
+    asked = parser.parse_args()
+    try:
+        ServingSettings.from_env()
+        model = resolve(asked.name, asked.stage, RegistrySettings.from_env())
+    except SettingError as error:
+        sys.exit(f"serve.py: {error}")
+    print(f"Serving {asked.name} version {model.version} ({model.source}) on http://{asked.host}:{asked.port}", flush=True)
+    exec_server(model, asked.host, asked.port, asked.workers, asked.env_manager)

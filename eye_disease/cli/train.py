@@ -1,0 +1,71 @@
+"""Train a classifier on fundus photos, or calibrate a trained one, and write its package."""
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from mlflow import MlflowException
+
+from eye_disease.common.paths import CANARY
+from eye_disease.training.loop import Schedule
+from eye_disease.training.run import Training, run
+from eye_disease.training.split import of_folder, read_manifest
+from model_code.errors import ImageError
+
+
+def _path(text: str) -> Path | None:
+    """`mlflow run` gives what was left out as an empty text."""
+    return Path(text) if text else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    photos = parser.add_mutually_exclusive_group(required=True)
+    photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
+    photos.add_argument("--manifest", type=_path, help="CSV with path and label, and source, group (patient), split if known")
+    parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
+    parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
+    parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
+    parser.add_argument("--image-size", type=int, default=224, help="side of the network's input, pixels")
+    parser.add_argument(
+        "--frozen", type=float, default=0.0, help="share of the layers, from the input on, that stay as they are"
+    )
+    parser.add_argument(
+        "--teachers", default="", help=".keras files, by commas, whose mean answer is half of each label: distillation"
+    )
+    parser.add_argument("--drop-bad", action="store_true", help="leave out unreadable photos and those with two labels")
+    parser.add_argument("--validation-share", type=float, default=0.15, help="of the photos, where no split is given")
+    parser.add_argument("--work", type=Path, default=Path("training_work"), help="what resuming needs; reports and plots")
+    parser.add_argument("--canary", type=Path, default=CANARY, help="photo whose answer is kept")
+    parser.add_argument("--output", type=Path, default=Path("trained_model"), help="folder of the model package")
+    parser.add_argument("--description", default="", help="how the network came to be, for the model's metadata")
+    for option in fields(Schedule):
+        name = f"--{option.name.replace('_', '-')}"
+        parser.add_argument(name, type=option.type, default=option.default, help="see eye_disease/training/loop.py")
+    asked = parser.parse_args()
+    try:
+        rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
+        finished = run(
+            Training(
+                rows=rows,
+                folder=asked.data or asked.photos or asked.manifest.parent,
+                base=asked.base,
+                work=asked.work,
+                output=asked.output,
+                canary=asked.canary,
+                classes=tuple(asked.classes.split(",")) if asked.classes else None,
+                size=asked.image_size,
+                frozen=asked.frozen,
+                teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
+                drop_bad=asked.drop_bad,
+                validation_share=asked.validation_share,
+                description=asked.description,
+                schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
+            )
+        )
+    except (ValueError, ImageError, MlflowException) as error:
+        sys.exit(f"train.py: {error}")
+    accuracy = finished.figures.accuracy
+    print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
+    print(f"Register it: python register.py register --package {asked.output}")

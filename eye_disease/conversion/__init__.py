@@ -1,0 +1,1 @@
+"""From a Keras file to a model package; what registration and training share."""

@@ -1,0 +1,180 @@
+"""What an alarm starts beside telling people: a command of the user's, and the roll back of a version that is at fault.
+
+<folder>/<id>/request.json   what is to be run, and why
+<folder>/<id>/begun.json     and ended.json: see `eye_disease.monitoring.launch`
+<folder>/<id>/output.log     all that the command printed
+<folder>/<id>/closed.json    what came of it, once it was told
+<folder>/<step>.lock         held while a command of this kind runs
+
+Each request is run once, whatever is killed and when: with `begun.json` there it is never started again.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from eye_disease.common.paths import PROJECT
+from eye_disease.monitoring import launch
+from eye_disease.monitoring.action_rules import Request, Step
+from eye_disease.records.storage import Storage
+from eye_disease.registry.production import RegistryUnavailableError
+
+_logger = logging.getLogger(__name__)
+_HOURS = 3600
+_TIMEOUTS: dict[Step, int] = {"command": 48 * _HOURS, "rollback": 600}
+"""Seconds after which a command is ended: one that hangs would hold up the next."""
+_SHOWN_LINES = 2
+_OF_ANOTHER_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+"""Set by `mlflow run`: a command must not write into the drift job's own run."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What has become of a request since the last run of the job."""
+
+    request: Request
+    state: Literal["started", "done", "failed", "dropped"]
+    said: str
+    """A sentence"""
+
+    def __str__(self) -> str:
+        return f"{self.request.step} {self.state}: {self.said}"
+
+
+class Actions:
+    """In a local folder; one process at a time.
+
+    commands: what each step runs; a step without a command is never asked for.
+    in_production: the version of a model that the registry holds there, or None. Raises RegistryUnavailableError.
+    """
+
+    def __init__(self, folder: Path, commands: dict[Step, tuple[str, ...]], in_production: Callable[[str], str | None]) -> None:
+        self._folder, self._commands, self._in_production = folder, commands, in_production
+        self._files = Storage(str(folder))
+
+    def ask(self, request: Request) -> None:
+        """Keep a request; nothing happens for one that was kept before, or whose step is not switched on."""
+        if request.step not in self._commands or (self._folder / request.id / "request.json").exists():
+            return
+        told = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        places = {"{model}": request.model, "{version}": request.version, "{reason}": request.reason}
+        run = {
+            "command": [_filled(part, places) for part in self._commands[request.step]],
+            "env": told | {"PATH": path},
+            "without": _OF_ANOTHER_RUN,
+            "timeout": _TIMEOUTS[request.step],
+        }
+        self._write(request.id, "request", run | {"request": asdict(request)})
+
+    def advance(self, is_raised: Callable[[str, str], bool]) -> Iterator[Report]:
+        """Start what may start and notice what has ended; whoever has told of a report that is over calls `close`.
+
+        is_raised: of (model, version); a request that has waited until the alarm was over is dropped.
+        """
+        for request in self._open():
+            busy = self._is_busy(request.step)  # before looking for the end, which is written while the lock is held
+            if self._read(request.id, "ended") is not None:
+                yield self._ended(request)
+            elif self._read(request.id, "begun") is not None:
+                if not busy:
+                    yield Report(request, "failed", f"It was broken off. {self._log(request)}")
+            elif not is_raised(request.model, request.version):
+                yield Report(request, "dropped", "The alarm was over before its turn came.")
+            elif not busy:
+                yield from self._start(request)
+
+    def close(self, report: Report) -> None:
+        """The end of a request was told."""
+        if report.state != "started":
+            self._write(report.request.id, "closed", {"state": report.state, "said": report.said})
+
+    def _start(self, request: Request) -> Iterator[Report]:
+        if request.step == "command":
+            if self._launch(request, "background"):
+                yield Report(request, "started", f"What DRIFT_ON_RAISE names runs in the background. {self._log(request)}")
+            return
+        try:
+            holder = self._in_production(request.model)
+        except RegistryUnavailableError as error:
+            _logger.warning("%s version %s is not rolled back yet: %s", request.model, request.version, error)
+            return
+        if holder != request.version:
+            yield Report(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
+        elif self._launch(request, "wait"):
+            yield self._ended(request)
+
+    def _launch(self, request: Request, how: Literal["background", "wait"]) -> bool:
+        """Whether it has begun; if not, the next run of the job tries again."""
+        folder, lock = self._folder / request.id, self._folder / f"{request.step}.lock"
+        # -P: the modules beside launch.py are no part of it.
+        command = [sys.executable, "-P", launch.__file__, str(folder), str(lock), how]
+        with (folder / "output.log").open("ab") as log:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+        if done.returncode != 0:
+            _logger.error("%s was not started. %s", request.id, self._log(request))
+        return done.returncode == 0
+
+    def _ended(self, request: Request) -> Report:
+        status = (self._read(request.id, "ended") or {}).get("status")
+        said = "It ended well." if status == 0 else f"It ended with exit status {status}."
+        if request.step == "rollback":  # what this project's own command says holds nothing private
+            lines = (self._folder / request.id / "output.log").read_text(errors="replace").split("\n")
+            said = " ".join([said, *[line.strip() for line in lines if line.strip()][-_SHOWN_LINES:]])
+        return Report(request, "done" if status == 0 else "failed", f"{said} {self._log(request)}")
+
+    def _log(self, request: Request) -> str:
+        return f"What it printed is in {self._folder / request.id / 'output.log'}."
+
+    def _open(self) -> list[Request]:
+        """Requests whose end was not told yet, oldest window first; a roll back before a command."""
+        found = []
+        for name in self._files.folders():
+            held = self._read(name, "request")
+            if held is not None and self._read(name, "closed") is None:
+                found.append(Request(**held["request"]))
+        return sorted(found, key=lambda one: (one.step == "command", one.window, one.id))
+
+    def _is_busy(self, step: Step) -> bool:
+        with (self._folder / f"{step}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def _read(self, name: str, what: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(self._files.read(f"{name}/{what}.json"))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, what: str, content: dict[str, Any]) -> None:
+        self._files.write(f"{name}/{what}.json", json.dumps(content).encode())
+
+
+def _filled(part: str, places: dict[str, str]) -> str:
+    for place, value in places.items():
+        part = part.replace(place, value)
+    return part
+
+
+def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, tuple[str, ...]]:
+    """What each step that is switched on runs: `{model}`, `{version}` and `{reason}` stand for the request's."""
+    of = (
+        "--name",
+        "{model}",
+        "--version",
+        "{version}",
+        "--reason",
+        "{reason}",
+    )  # that version or none: it may have moved since
+    rollback = (sys.executable, str(PROJECT / "register.py"), "rollback", *of)
+    return ({"command": on_raise} if on_raise else {}) | ({"rollback": rollback} if auto_rollback else {})

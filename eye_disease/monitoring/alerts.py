@@ -1,0 +1,136 @@
+"""Alerts through Apprise: when a drift is raised or cleared, or something was done about it, to every URL once."""
+
+import hashlib
+import json
+import logging
+import warnings
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from eye_disease.records.storage import Storage
+from model_code.errors import SettingError
+
+_logger = logging.getLogger(__name__)
+_GIVE_UP_AFTER = timedelta(days=7)
+Event = Literal["raised", "cleared", "rolled_back", "not_rolled_back", "command_done", "command_failed"]
+_HEADLINE: dict[Event, str] = {
+    "raised": "Drift",
+    "cleared": "Drift is over",
+    "rolled_back": "Rolled back",
+    "not_rolled_back": "NOT rolled back",
+    "command_done": "Command has ended",
+    "command_failed": "Command has failed",
+}
+_GOOD: tuple[Event, ...] = ("cleared", "rolled_back", "command_done")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What people are told. It holds nothing of any photo or patient."""
+
+    event: Event
+    model: str
+    version: str
+    window: str
+    """The window judged, as text."""
+    problem: str
+    """What is wrong, a sentence."""
+    action: str
+    """What to do, a sentence."""
+    report_url: str | None
+
+    @property
+    def id(self) -> str:
+        """The same for the same event of the same window."""
+        return hashlib.sha256("\n".join((self.event, self.model, self.version, self.window)).encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        return f"{_HEADLINE[self.event]}: {self.model} version {self.version}"
+
+    @property
+    def body(self) -> str:
+        """Two sentences and where to read on."""
+        facts = [f"Model: {self.model}, version {self.version}", f"Window: {self.window}"]
+        facts += [f"Report: {self.report_url}"] if self.report_url else []
+        return "\n".join([f"{self.problem} {self.action}", "", *facts])
+
+
+class AlertOutbox:
+    """Alerts on disk until they are delivered; `sent/` keeps the delivered ones, so that none goes out again.
+
+    folder: local. urls: Apprise URLs; only their digests are written to disk, since they hold passwords.
+    Raises SettingError for a URL that Apprise does not know.
+    """
+
+    def __init__(self, folder: Path, urls: tuple[str, ...]) -> None:
+        self._files = Storage(str(folder))
+        self._services = {
+            hashlib.sha256(url.encode()).hexdigest()[:16]: _service(i, url) for i, url in enumerate(urls, start=1)
+        }
+
+    def put(self, alert: Alert, now: datetime) -> None:
+        """Keep an alert for delivery; nothing happens for one that was put before. Without URLs it is only logged."""
+        if not self._services:
+            _logger.warning("%s. %s %s ALERT_URLS is not set, so nobody is told.", alert.title, alert.problem, alert.action)
+            return
+        known = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
+        if f"{alert.id}.json" not in known:
+            stored = {"alert": asdict(alert), "to": list(self._services), "since": now.isoformat()}
+            self._save(f"{now:%Y%m%dT%H%M%S%f}-{alert.id}.json", stored)
+
+    def deliver(self, now: datetime) -> int:
+        """Send what is waiting, oldest first; returns how many alerts still wait because a service did not take them.
+
+        A service that fails is not asked again in this run, so that it never hears of an end before its beginning.
+        """
+        failed: set[str] = set()
+        waiting = 0
+        for name in self._files.files("waiting"):
+            stored = json.loads(self._files.read(f"waiting/{name}"))
+            alert = Alert(**stored["alert"])
+            for digest in [one for one in stored["to"] if one not in failed]:
+                # A URL that is no longer set has nobody behind it.
+                if digest in self._services and not _send(self._services[digest], alert):
+                    failed.add(digest)
+                    continue
+                stored["to"].remove(digest)
+                self._save(name, stored)
+            if stored["to"] and now - datetime.fromisoformat(stored["since"]) < _GIVE_UP_AFTER:
+                waiting += 1
+                continue
+            if stored["to"]:
+                _logger.error(
+                    "An alert could not be delivered in %d days and is given up: %s", _GIVE_UP_AFTER.days, alert.title
+                )
+            self._files.write(f"sent/{name}", json.dumps(stored).encode())
+            self._files.remove(f"waiting/{name}")
+        return waiting
+
+    def _save(self, name: str, stored: dict[str, Any]) -> None:
+        self._files.write(f"waiting/{name}", json.dumps(stored).encode())
+
+
+def _send(service: Any, alert: Alert) -> bool:
+    import apprise
+
+    kind = apprise.NotifyType.SUCCESS if alert.event in _GOOD else apprise.NotifyType.FAILURE
+    delivered = bool(service.notify(title=alert.title, body=alert.body, notify_type=kind))
+    if not delivered:
+        _logger.warning("An alert was not delivered and waits for the next run: %s (%s)", alert.title, service.service_name)
+    return delivered
+
+
+def _service(number: int, url: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Apprise's own, while it loads its plugins
+        import apprise  # takes a second: only where alerts are wanted
+
+        service = apprise.Apprise.instantiate(url)
+    if service is None:
+        scheme = url.partition("://")[0]
+        raise SettingError("ALERT_URLS", f"(entry {number}, {scheme}://...)", "Apprise URLs, see https://appriseit.com")
+    return service

@@ -1,0 +1,177 @@
+"""One run of the drift job: takes the log in, judges every version's new window, tells MLflow and people.
+
+A window is dealt with at the moment its version's memory is saved. A run killed before that is repeated by the next one; after
+that, results wait in the spool and an alert in the memory, where the next run finds them.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+from eye_disease.common.lock import only_run
+from eye_disease.monitoring.actions import Actions, commands
+from eye_disease.monitoring.alerts import AlertOutbox
+from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
+from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.mlflow_writer import MlflowWriter
+from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
+from eye_disease.monitoring.probe import Health
+from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
+from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
+from eye_disease.monitoring.report import make_report
+from eye_disease.monitoring.served import probe_served
+from eye_disease.monitoring.settings import MonitoringSettings
+from eye_disease.monitoring.spool import Spool
+from eye_disease.monitoring.statuses import write_statuses
+from eye_disease.monitoring.version_state import Memories
+from eye_disease.monitoring.window import read_window
+from eye_disease.profiles.layout import Layout
+from eye_disease.records.ingest import ingest
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import RecordStore, StoreError, find_stores
+from eye_disease.registry.production import version_in_production
+from eye_disease.verdict.limits import DriftLimits
+
+_logger = logging.getLogger(__name__)
+_SEND_SECONDS = 300.0
+"""How long one run may take to send what waits; the rest goes out with the next."""
+_SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has done for one version."""
+
+    model: str
+    version: str
+    found: Findings | None
+    """None: no window was judged"""
+    why_not: str = ""
+    """A sentence"""
+    failed: bool = False
+    """No window will be judged before somebody acts"""
+    actions: tuple[str, ...] = ()
+    """What was started because of this version, and what came of it"""
+
+    def __str__(self) -> str:
+        return "\n".join([self._judged(), *(f"  {one}" for one in self.actions)])
+
+    def _judged(self) -> str:
+        name = f"{self.model} version {self.version}"
+        if self.found is None:
+            return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {self.why_not}"
+        verdict = self.found.verdict
+        told = f"{name}: {verdict.status} ({self.found.span}). {self.found.problem} {self.found.action}"
+        reasons = [f"  {check.level}: {check}" for check in verdict.reasons[:_SHOWN_REASONS]]
+        return "\n".join([told, *reasons, *(f"  note: {note}" for note in self.found.notes)])
+
+
+class DriftJob:
+    """What runs share. Raises SettingError for an alert URL of an unknown kind, StorageError for such a log."""
+
+    def __init__(
+        self,
+        settings: MonitoringSettings,
+        limits: DriftLimits,
+        make_writer: Callable[[], MlflowWriter],
+        keep_days: int | None = None,
+        reference: ProductionWindow | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """reference: what is taken in the place of each version's own."""
+        state = settings.state_dir
+        self._settings, self._limits, self._make_writer = settings, limits, make_writer
+        self._keep_days, self._now = keep_days, now
+        self._storage = Storage(settings.inference_log)
+        self._packages = Packages(state / "packages", settings.mlflow_timeout_seconds)
+        self._references = References(state / "references", self._packages, reference)
+        self._memories = Memories(state)
+        self._spool = Spool(state / "spool")
+        self._outbox = AlertOutbox(state / "alerts", settings.alert_urls)
+        self._actions = Actions(
+            state / "actions",
+            commands(settings.on_raise, settings.auto_rollback),
+            partial(version_in_production, timeout_seconds=settings.mlflow_timeout_seconds),
+        )
+
+    def run(self) -> list[Outcome]:
+        """Judge what is due. Raises BusyError; OSError; ValueError where the job's own files are damaged."""
+        url = self._settings.health_url
+        with only_run(self._settings.state_dir):
+            self._hand_over()  # of a run that was killed
+            probed = probe_served(url, self._storage, self._packages) if url else None
+            outcomes = []
+            for store in find_stores(self._storage):
+                is_probed = probed is not None and probed[0] == (store.model, store.version)
+                outcomes.append(self._judge(store, probed[1] if is_probed else None))
+            self._hand_over()
+            acted = self._act()  # before sending, which may take minutes where the tracking server is slow
+            if self._settings.tracking_enabled and self._spool.waiting():
+                self._spool.send(self._make_writer(), _SEND_SECONDS)
+            self._outbox.deliver(self._now())
+            self._write_statuses()
+        return [replace(one, actions=acted[one.model, one.version]) for one in outcomes]
+
+    def _judge(self, store: RecordStore, health: Health | None) -> Outcome:
+        """health: of the served model, if it is this version."""
+        try:
+            return self._judge_open_window(store, health)
+        except PackageUnavailableError as error:
+            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
+            return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}")
+        except (StoreError, NoReferenceError) as error:  # of one version; the others are judged all the same
+            _logger.error("%s version %s is not judged: %s", store.model, store.version, error)
+            return Outcome(store.model, store.version, None, str(error), failed=True)
+
+    def _judge_open_window(self, store: RecordStore, health: Health | None) -> Outcome:
+        memory = self._memories.read(store.model, store.version)
+        self._spool.discard(batch_id(store.model, store.version, memory.windows + 1))
+        held = ingest(store, self._now(), self._keep_days).after
+        if held.records == memory.records and is_silent(memory, health):
+            return Outcome(store.model, store.version, None, "No predictions since the last window.")
+        reference = self._references.find(store, self._now()) if held.records else None
+        layout = reference.layout if reference else Layout.generic(held.classes)
+        window = read_window(store, memory.commit, layout, held.records - memory.records)
+        if not is_ready(window, memory, health, self._now(), self._limits):
+            why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
+            return Outcome(store.model, store.version, None, why)
+        judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits)
+        found = judgement.found
+        if self._settings.tracking_enabled:
+            self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
+        self._memories.save(store.model, store.version, judgement.memory)
+        return Outcome(store.model, store.version, found)
+
+    def _hand_over(self) -> None:
+        """Alerts and requests, from the versions' memories to those who take each once."""
+        for store in find_stores(self._storage):
+            memory = self._memories.read(store.model, store.version)
+            for request in memory.due:
+                self._actions.ask(request)
+            if memory.alert is not None:
+                tracked = self._settings.tracking_enabled and bool(self._settings.alert_urls)
+                page = self._make_writer().run_page(store.model, store.version) if tracked else None
+                self._outbox.put(replace(memory.alert, report_url=page), self._now())
+            if memory.alert is not None or memory.due:
+                self._memories.save(store.model, store.version, replace(memory, alert=None, due=()))
+
+    def _act(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """Start what was asked for, see what has ended; (model, version) -> what to say of it."""
+        said: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)
+        for report in self._actions.advance(lambda model, version: self._memories.read(model, version).alarm.raised):
+            if self._settings.tracking_enabled:
+                self._spool.put(action_batch(report, self._now()), (), {})
+            if alert := action_alert(report):
+                self._outbox.put(alert, self._now())
+            self._actions.close(report)
+            said[report.request.model, report.request.version] += (str(report),)
+        return said
+
+    def _write_statuses(self) -> None:
+        known = {
+            (one.model, one.version): self._memories.read(one.model, one.version).status for one in find_stores(self._storage)
+        }
+        write_statuses(self._settings.state_dir, {version: status for version, status in known.items() if status})

@@ -1,0 +1,114 @@
+"""Judges one version's open window."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from eye_disease.monitoring.action_rules import Request
+from eye_disease.monitoring.alarm import is_due
+from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.probe import Health
+from eye_disease.monitoring.publish import make_alert
+from eye_disease.monitoring.version_state import KEPT_WINDOWS, PastWindow, VersionMemory
+from eye_disease.monitoring.window import Window
+from eye_disease.profiles.reference import Reference
+from eye_disease.records.labels import LabelBook
+from eye_disease.records.store import RecordStore
+from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.realised import RealisedPerformance, join
+from eye_disease.verdict.verdict import judge
+
+_LABELS_OF = timedelta(days=30)
+"""Predictions whose labels tell of the present: labels come days later, and old ones tell of old photos."""
+
+
+def is_silent(memory: VersionMemory, health: Health | None) -> bool:
+    """Whether nothing needs to be said of a window without predictions: that a version is silent is told once."""
+    return memory.status in (None, "insufficient_data") and (health is None or health.up)
+
+
+def is_ready(window: Window, memory: VersionMemory, health: Health | None, now: datetime, limits: DriftLimits) -> bool:
+    """Whether the window is judged now. A server that is down is not waited for: nothing may come any more."""
+    if health is not None and not health.up:
+        return True
+    if window.predictions == 0 and is_silent(memory, health):
+        return False
+    starts = [moment for moment in (window.profile.whole.first, memory.judged) if moment is not None]
+    return is_due(window.profile, max(starts), now, limits)
+
+
+def realised_performance(store: RecordStore, now: datetime) -> RealisedPerformance | None:
+    """What labels say of the version's latest predictions; None without labels. Raises OSError, StoreError."""
+    labels = LabelBook(store.storage, store.model).read()
+    return join(labels, [store], start=now - _LABELS_OF).versions.get(store.version)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of a window, with what is to be remembered once its results are safe."""
+
+    found: Findings
+    memory: VersionMemory
+
+
+def judge_window(
+    store: RecordStore,
+    window: Window,
+    memory: VersionMemory,
+    reference: Reference | None,
+    health: Health | None,
+    now: datetime,
+    limits: DriftLimits,
+) -> Judgement:
+    """window: all records of the store since `memory`. Raises OSError, StoreError."""
+    realised = realised_performance(store, now)
+    held = store.state()
+    missing = max(held.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
+    verdict = judge(window.profile, reference, limits, health, missing, realised)
+    alarm, event = memory.alarm.after(verdict.status, limits)
+    grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
+    number = memory.windows + 1
+    past = PastWindow.of(number, verdict, window.profile.whole.mean_confidence, now)
+    found = Findings(
+        model=store.model,
+        version=store.version,
+        number=number,
+        judged=now,
+        verdict=verdict,
+        profile=window.profile,
+        reference=reference,
+        alarm=alarm,
+        event=event,
+        realised=realised,
+        health=health,
+        load_time_seconds=window.load_time_seconds,
+        history=(*memory.history, past)[-KEPT_WINDOWS:],
+        notes=_notes(store.version, window, reference),
+    )
+    judged = VersionMemory(
+        commit=held.commit,
+        records=held.records,
+        predictions=memory.predictions + window.predictions,
+        missing=held.missing,
+        windows=number,
+        judged=now,
+        alarm=alarm,
+        alert=make_alert(found),
+        grounds=grounds,
+        due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
+        history=found.history,
+    )
+    return Judgement(found, judged)
+
+
+def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
+    notes = []
+    if reference is None:
+        notes.append(f"No reference came with version {version}: only the rules and the service are judged, not drift.")
+    elif reference.name.startswith("window:"):
+        notes.append(f"Judged against production data, {reference.name}, not against the reference of the model's package.")
+    if window.every > 1:
+        notes.append(
+            f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "
+            "all of them are in the figures of the window."
+        )
+    return tuple(notes)

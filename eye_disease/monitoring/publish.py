@@ -1,0 +1,97 @@
+"""A judged window as MLflow gets it: metrics, tags, the run's description."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from eye_disease.monitoring.actions import Report
+from eye_disease.monitoring.alerts import Alert, Event
+from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.metrics import Point, prediction_points, window_points
+from eye_disease.monitoring.spool import Batch
+from eye_disease.monitoring.window import Window
+
+_EVENTS = {"raise": "raised", "clear": "cleared"}
+
+
+def batch_id(model: str, version: str, number: int) -> str:
+    """Of the batch of a window."""
+    return f"{model}-{version}-{number:08d}"
+
+
+def make_batch(found: Findings) -> Batch:
+    """Tags and description."""
+    verdict = found.verdict
+    tags = {
+        "drift_status": verdict.status,
+        "drift_alarm": "raised" if found.alarm.raised else "none",
+        "drift_checked_at": found.judged.isoformat(timespec="seconds"),
+    }
+    run_tags = tags | {"drift_kind": verdict.kind or "none", "drift_reference": verdict.reference or "none"}
+    note = "\n\n".join([f"**{verdict.status}**: {found.problem} {found.action}", f"({found.span})", *found.notes])
+    return Batch(batch_id(found.model, found.version, found.number), found.model, found.version, run_tags, tags, note)
+
+
+def points(found: Findings, window: Window, first_step: int) -> Iterator[Point]:
+    """Of the window's predictions, each a step of its own from `first_step` on, and of the window, whose step is its number."""
+    steps = [first_step + index for index in window.shown["index"].to_pylist()]
+    yield from prediction_points(window.shown, found.profile.layout.classes, steps)
+    end = found.verdict.last or found.judged  # an empty window has no data whose time could be taken
+    yield from window_points(window_metrics(found), int(end.timestamp() * 1000), found.number)
+
+
+def window_metrics(found: Findings) -> dict[str, float | None]:
+    """Name -> value; None where there is nothing to say."""
+    verdict, whole, realised = found.verdict, found.profile.whole, found.realised
+    low, flagged = whole.flag("low_confidence")
+    figures: dict[str, float | None] = {
+        "session_avg_confidence": whole.mean_confidence,
+        "session_avg_inference_time_ms": whole.mean_latency_ms,
+        "session_predictions": whole.answered + whole.failed,
+        "recent_low_confidence_ratio": low / flagged if flagged else None,
+        "drift_detected": float(verdict.status == "drift"),
+        "error_count": whole.failed,
+        "model_load_time_seconds": found.load_time_seconds,
+        "health_check_response_time_ms": found.health and found.health.response_time_ms,
+        "estimated_accuracy": verdict.estimate and verdict.estimate.accuracy,
+        "realised_accuracy": realised and realised.accuracy and realised.accuracy.value,
+        "realised_calibration_error": realised and realised.calibration_error,
+    }
+    for check in verdict.checks:
+        if check.site is None:
+            name = f"drift/{check.stream}_{check.statistic}"
+            figures |= {name: check.value, f"{name}_limit": check.limit}
+    return figures
+
+
+def make_alert(found: Findings) -> Alert | None:
+    """What people are told of this window; None if the alarm was neither raised nor cleared."""
+    if found.event is None:
+        return None
+    return Alert(_EVENTS[found.event], found.model, found.version, found.span, found.problem, found.action, None)
+
+
+def action_batch(report: Report, now: datetime) -> Batch:
+    """What the version's run is told of a request: a tag, no metrics."""
+    request = report.request
+    told = f"{report.state} {now.isoformat(timespec='seconds')}, window {request.window}: {request.reason} {report.said}"
+    batch = f"{batch_id(request.model, request.version, request.window)}-{request.step}-{report.state}"
+    return Batch(batch, request.model, request.version, {f"drift_{request.step}": told})
+
+
+def action_alert(report: Report) -> Alert | None:
+    """What people are told of a request; None while it is under way, and of one that was not needed any more."""
+    if report.state in ("started", "dropped"):
+        return None
+    request, done = report.request, report.state == "done"
+    event: Event
+    if request.step == "rollback":
+        event, problem = ("rolled_back" if done else "not_rolled_back"), report.said
+        action = (
+            "A server answers with the version it was started with: restart it."
+            if done
+            else "Look at the version and roll back by hand: python register.py rollback."
+        )
+    else:
+        event, problem = ("command_done" if done else "command_failed"), f"DRIFT_ON_RAISE: {report.said}"
+        action = "Look at what it has made." if done else "Find out why; it is not started again for this alarm."
+    return Alert(event, request.model, request.version, f"window {request.window}: {request.reason}", problem, action, None)

@@ -1,0 +1,125 @@
+"""Does a photo still get the answer that is on record? Asked of the very version that gave it."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from eye_disease.common import answer_once
+from eye_disease.records.labels import FeedbackError, time_of
+from eye_disease.records.lines import record_schema
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import find_stores
+from model_code.canary import differences
+
+_ANSWER = Path(answer_once.__file__)
+_COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution", "error_code")
+_AROUND = timedelta(hours=1)
+
+
+class ReplayError(ValueError):
+    """The answer cannot be asked for again; the message says why."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a replay."""
+
+    record: dict[str, Any]
+    answer: dict[str, Any]
+    differences: list[str]
+    """What differs, a sentence each; numbers within 0.01 are the same, since processors round differently."""
+
+    @property
+    def same(self) -> bool:
+        """Whether the photo still gets its answer."""
+        return not self.differences
+
+
+def replay(storage: Storage, prediction_id: str, image: bytes, timeout_seconds: float = 300.0) -> Replayed:
+    """Fetch the version that answered and let it answer again, in a process of its own with the code of that version.
+
+    image: the image file, byte for byte. Uses MLFLOW_TRACKING_URI. Raises ReplayError: unknown id, another photo, a record
+    without photo, a version that is in no registry or gone.
+    """
+    record = find_record(storage, prediction_id)
+    _require_same_photo(record, image)
+    name, version = record["model_name"], record["model_version"]
+    if not version.isdecimal():
+        raise ReplayError(f"The answer came from a model that is in no registry ({version}), so it cannot be fetched.")
+    answer = _answer(f"models:/{name}/{version}", image, timeout_seconds)
+    compared = {one: record[one] for one in record if one in _COMPARED or one.startswith("prob_")}
+    return Replayed(record, answer, differences(answer, compared))
+
+
+def find_record(storage: Storage, prediction_id: str) -> dict[str, Any]:
+    """The record of a prediction, from any model and version; taken in or still in a segment. Raises ReplayError."""
+    prediction_id = prediction_id.strip().lower()
+    try:
+        made = time_of(prediction_id)
+    except FeedbackError as error:
+        raise ReplayError(str(error)) from error
+    for store in find_stores(storage):
+        classes = store.state().classes
+        columns = record_schema(classes).names
+        batches = store.read_batches(columns, start=made - _AROUND, end=made + _AROUND, canary=True) if classes else ()
+        for batch in batches:
+            ids = batch["prediction_id"].to_pylist()
+            if prediction_id in ids:
+                return batch.slice(ids.index(prediction_id), 1).to_pylist()[0]
+        for name in storage.files(store.folder):
+            if name.endswith(".jsonl") and (found := _in_segment(storage.read(f"{store.folder}/{name}"), prediction_id)):
+                return found
+    raise ReplayError(
+        f"No record of prediction {prediction_id} is in {storage.location}. Check the id and INFERENCE_LOG_DIR; "
+        "records older than --keep-days are gone."
+    )
+
+
+def _in_segment(content: bytes, prediction_id: str) -> dict[str, Any] | None:
+    for line in content.splitlines():
+        if prediction_id.encode() in line:
+            try:
+                record = json.loads(line)
+            except ValueError:  # a torn line, which ingest sets aside
+                continue
+            if record.get("prediction_id") == prediction_id:
+                return record
+    return None
+
+
+def _require_same_photo(record: dict[str, Any], image: bytes) -> None:
+    held, given = record["image_sha256"], hashlib.sha256(image).hexdigest()
+    if held is None:
+        raise ReplayError(
+            f"The request held no image file (error {record['error_code']}), so there is nothing to compare with."
+        )
+    if held != given:
+        raise ReplayError(
+            f"This is another photo: its SHA-256 is {given[:12]}..., that of the record {held[:12]}... "
+            "Give the file as it was sent, byte for byte."
+        )
+
+
+def _answer(model_uri: str, image: bytes, timeout_seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as discarded:  # a replay is no traffic
+        env = os.environ | {"INFERENCE_LOG_DIR": discarded, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command = [sys.executable, str(_ANSWER), model_uri]
+        try:
+            done = subprocess.run(
+                command, env=env, input=image, cwd=discarded, capture_output=True, timeout=timeout_seconds, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ReplayError(
+                f"{model_uri} gave no answer in {timeout_seconds:g} s. Does the tracking server answer?"
+            ) from error
+    if done.returncode != 0:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise ReplayError(f"{model_uri} could not be fetched or run: {last}")
+    return json.loads(done.stdout)

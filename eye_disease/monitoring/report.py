@@ -1,0 +1,108 @@
+"""The report on a judged window: one HTML page that needs nothing else, and its plots as PNGs."""
+
+from collections.abc import Iterable
+from html import escape
+
+from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.plots import Plot, make_plots
+from eye_disease.monitoring.publish import window_metrics
+from eye_disease.verdict.check import Check
+
+REPORT_FILE = "report.html"
+_STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: #1c1c1c; font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; line-height: 1.25; margin: .2rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 1.5rem 0 .3rem; } summary h2 { display: inline; }
+.status { display: inline-block; padding: .1rem .7rem; border-radius: 1rem; color: #fff; font-weight: 600; }
+.ok { background: #1b7f3b; } .warning { background: #8a5a00; } .drift { background: #b3261e; }
+.insufficient_data { background: #5f6368; }
+.said { font-size: 1.1rem; } .small { color: #5f6368; font-size: .9rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+figure { margin: 0; min-width: 0; } figure svg { width: 100%; height: auto; display: block; }
+figcaption { font-weight: 600; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #e0e0e0; } td.n, th.n { text-align: right; }
+li, .said { overflow-wrap: anywhere; }
+"""
+_UNITS = {"session_avg_inference_time_ms": "ms", "health_check_response_time_ms": "ms", "model_load_time_seconds": "s"}
+
+
+def make_report(found: Findings) -> dict[str, bytes]:
+    """Artifact path -> content: REPORT_FILE and `plots/<name>.png`; that of a raised alarm also under a name that stays."""
+    plots = make_plots(found)
+    page = _page(found, plots).encode()
+    kept = {f"raised/window-{found.number:06d}.html": page} if found.event == "raise" else {}
+    return {REPORT_FILE: page, **kept, **{f"plots/{one.name}.png": one.png() for one in plots}}
+
+
+def _page(found: Findings, plots: list[Plot]) -> str:
+    verdict = found.verdict
+    alarm = "An alarm is raised." if found.alarm.raised else "No alarm is raised."
+    reference = f"Reference: {verdict.reference}." if verdict.reference else "No reference."
+    figures = "".join(f"<figure><figcaption>{escape(one.title)}</figcaption>{one.svg()}</figure>" for one in plots)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(f"{found.model} version {found.version}: {verdict.status}")}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{escape(found.model)} version {escape(found.version)} <span class="status {verdict.status}">{verdict.status}</span></h1>
+<p class="said">{escape(found.problem)} {escape(found.action)}</p>
+<p class="small">{escape(found.span)}; {verdict.n:,} answers, {verdict.failed:,} errors. {escape(reference)} {alarm}</p>
+{_list(found.notes)}
+{_reasons(verdict.reasons)}
+<div class="plots">{figures}</div>
+<h2>Figures</h2>
+{_figures(found)}
+<details><summary><h2>All checks</h2></summary>{_checks(verdict.checks)}</details>
+<p class="small">For research. Not a medical device, and not for diagnosis. This page holds statistics of photos only,
+nothing of any patient. The estimated accuracy trusts the confidence: it cannot see a model that is confidently wrong.</p>
+</body>
+</html>
+"""
+
+
+def _reasons(reasons: tuple[Check, ...]) -> str:
+    return f"<h2>Why</h2>{_list(f'{one.level}: {one}' for one in reasons)}" if reasons else ""
+
+
+def _list(sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _figures(found: Findings) -> str:
+    shown = {
+        name: value for name, value in window_metrics(found).items() if value is not None and not name.startswith("drift/")
+    }
+    rows = [(name.replace("_", " "), f"{value:,.4g} {_UNITS.get(name, '')}".strip()) for name, value in shown.items()]
+    return _table(("figure", "value"), rows)
+
+
+def _checks(checks: tuple[Check, ...]) -> str:
+    ordered = sorted(checks, key=lambda one: (one.site is not None, one.site or "", one.source))
+    rows = [
+        (
+            one.level,
+            one.site if one.site is not None else "all",
+            one.stream,
+            one.statistic,
+            f"{one.value:.4g}",
+            f"{one.limit:.4g}",
+            "" if one.p_value is None else f"{one.p_value:.2g}",
+            "" if one.psi is None else f"{one.psi:.3g}",
+            f"{one.n:,}",
+        )
+        for one in ordered
+    ]
+    return _table(("level", "site", "stream", "statistic", "value", "limit", "p-value", "PSI", "n"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    top = "".join(f"<th>{name}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,52 @@
+"""Probes the served model, whichever version it is by now."""
+
+import logging
+
+from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
+from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import RecordStore, find_stores
+from model_code.identity import BUNDLED_VERSION
+from model_code.schema import MODEL_NAME
+
+_logger = logging.getLogger(__name__)
+
+
+def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[str, str], Health] | None:
+    """(model, version) served at `url` and how it is, each version being asked for the answer registered with it.
+
+    A server that names no version is taken for the one that wrote last. None if the canary of the version cannot be had.
+    Raises OSError if the log cannot be read.
+    """
+    model, version = _wrote_last(find_stores(storage))
+    found = _probe(url, model, version, packages)
+    if found is not None and found.model_version not in (None, version):
+        version = str(found.model_version)
+        found = _probe(url, model, version, packages)
+    if found is not None and not found.up:
+        _logger.warning("The served model at %s is not well: %s", url, found.reason)
+    return found and ((model, version), found)
+
+
+def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
+    try:
+        package = packages.find(model, version)
+    except PackageUnavailableError as error:
+        _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", model, version, error)
+        return None
+    if package is None:
+        _logger.warning("No health probe of %s version %s: no registry holds its canary.", model, version)
+        return None
+    return probe(url, Canary.of_package(package))
+
+
+def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:
+    """By the hour of the newest segment, or where all are closed the day of the newest records."""
+    last = max(stores, key=_newest, default=None)
+    return (last.model, last.version) if last else (MODEL_NAME, BUNDLED_VERSION)
+
+
+def _newest(store: RecordStore) -> str:
+    segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
+    days = [f"{part.day:%Y%m%d}" for part in store.parts()]
+    return max([*segments, *days], default="")

@@ -1,0 +1,86 @@
+"""Typed settings of the drift job's surroundings; its limits are in `eye_disease.verdict.limits`."""
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_code.errors import SettingError
+from model_code.settings import read_bool, read_int
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+
+
+@dataclass(frozen=True)
+class MonitoringSettings:
+    """What `drift_job.py` reads from its environment beside the limits."""
+
+    inference_log: str
+    """INFERENCE_LOG_DIR: the records; a local path, or a URL such as s3://bucket/logs."""
+    state_dir: Path
+    """MONITORING_DIR: what the job remembers between runs, and what waits to be sent; a local folder that lasts."""
+    tracking_enabled: bool
+    """ENABLE_MLFLOW_TRACKING: write results to MLflow."""
+    experiment: str
+    """MLFLOW_EXPERIMENT_NAME: where the monitoring runs go."""
+    mlflow_timeout_seconds: int
+    """MONITORING_MLFLOW_TIMEOUT_SECONDS: how long the tracking server may take for one request."""
+    health_url: str | None
+    """HEALTH_CHECK_URL: the served model to probe; None: no probe."""
+    alert_urls: tuple[str, ...]
+    """ALERT_URLS: Apprise URLs that alerts go to."""
+    on_raise: tuple[str, ...] = ()
+    """DRIFT_ON_RAISE: command that an alarm about the answers starts in the background; empty: none."""
+    auto_rollback: bool = False
+    """DRIFT_AUTO_ROLLBACK: roll a version in Production back that answers wrongly, or whose realised accuracy has fallen."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "MonitoringSettings":
+        """Read every setting. Raises SettingError for the first wrong one."""
+        env = os.environ if env is None else env
+        return cls(
+            inference_log=env.get("INFERENCE_LOG_DIR") or "inference_logs",
+            state_dir=Path(env.get("MONITORING_DIR") or "monitoring_state").absolute(),
+            tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
+            experiment=env.get("MLFLOW_EXPERIMENT_NAME") or "eye-disease-classifier",
+            mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),
+            health_url=_read_http_url(env, "HEALTH_CHECK_URL"),
+            alert_urls=_read_urls(env, "ALERT_URLS"),
+            on_raise=_read_command(env, "DRIFT_ON_RAISE"),
+            auto_rollback=read_bool(env, "DRIFT_AUTO_ROLLBACK", False),
+        )
+
+
+def _read_http_url(env: Mapping[str, str], name: str) -> str | None:
+    text = env.get(name, "").strip().rstrip("/")
+    if not text:
+        return None
+    if not re.fullmatch(r"https?://[^/\s]+\S*", text):
+        raise SettingError(name, env[name], "an http:// or https:// URL, as http://127.0.0.1:8080")
+    return text
+
+
+def _read_urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """URLs separated by spaces or commas; a comma belongs to a URL unless another URL begins behind it."""
+    urls = [url for url in re.split(rf"\s+|,\s*(?={_SCHEME})", env.get(name, "").strip(" ,\n")) if url]
+    for number, url in enumerate(urls, start=1):
+        if not re.match(_SCHEME, url):
+            # Such URLs hold tokens and passwords, so only the place of the wrong one is shown.
+            raise SettingError(name, f"(entry {number} of {len(urls)})", "Apprise URLs, separated by commas")
+    return tuple(url.rstrip(",") for url in urls)
+
+
+def _read_command(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """A command line as a shell would split it, though none runs it: no pipes, no variables."""
+    try:
+        command = tuple(shlex.split(env.get(name, "")))
+    except ValueError as error:  # it may hold a password, so it is not shown
+        raise SettingError(name, f"({error})", "a command line with its quotes closed") from error
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+    if command and shutil.which(command[0], path=path) is None:
+        raise SettingError(name, f"{command[0]} ...", "a command line whose program is on the PATH")
+    return command

@@ -1,0 +1,1 @@
+"""Model versions: registered, gated, moved through stages, rolled back."""

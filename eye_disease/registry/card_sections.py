@@ -1,0 +1,196 @@
+"""The sections of a model card, each as lines of Markdown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from eye_disease.evaluation.figures import Figures
+from eye_disease.evaluation.shares import Share
+from eye_disease.profiles.reference import REFERENCE_FILE, Reference
+from eye_disease.registry.card_history import Ancestor
+from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.gate.checks import Check
+from eye_disease.registry.gate.judge import Judgement
+from model_code.package import ModelFacts, Statistics
+from model_code.quality import STATISTICS
+
+_POOR_RECALL = 0.8
+_UNKNOWN = "not recorded"
+
+
+def figures_of(facts: ModelFacts, judgement: Judgement | None) -> Figures | None:
+    """Those of the gate's labelled photos, else the package's own."""
+    if judgement and judgement.candidate:
+        return judgement.candidate.figures
+    stored = facts.provenance.get("validation")
+    return Figures.from_dict(stored) if stored else None
+
+
+def intended_use(facts: ModelFacts) -> list[str]:
+    """What it is for, and for whom."""
+    what = "colour fundus photo" if facts.recipe.crop == "fundus" else "photo"
+    return [
+        f"Names one of {', '.join(facts.classes)} for one {what}, for research on screening, by people who check its "
+        "answers. It says nothing of severity, of other diseases, or of a patient."
+    ]
+
+
+def model(version: FetchedVersion) -> list[str]:
+    """Where it comes from and how it runs."""
+    facts, recipe = version.facts, version.facts.recipe
+    kept = facts.provenance.get("keras_agreement", {})
+    agreed = f", probabilities at most {kept['largest_difference']:.2g} from Keras'" if kept else ""
+    return [
+        "| | |",
+        "|---|---|",
+        f"| Origin | {facts.provenance.get('description') or _UNKNOWN} |",
+        f"| Network's input | {recipe.input_size} x {recipe.input_size} pixels, RGB, range `{recipe.scaling}` |",
+        f"| Runtime | {'LiteRT' + agreed if facts.runtime == 'litert' else 'Keras'} |",
+        f"| SHA-256 of package, code, requirements | {version.digest} |",
+    ]
+
+
+def data(facts: ModelFacts) -> list[str]:
+    """Photos by split, label and source."""
+    known = facts.provenance.get("data")
+    if not known:
+        return [f"Training data and split: {_UNKNOWN} in the package."]
+    lines = ["| split | label | source | photos |", "|---|---|---|---|"]
+    lines += [f"| {row['split']} | {row['label']} | {row['source']} | {row['photos']} |" for row in known["photos"]]
+    photos, groups = sum(row["photos"] for row in known["photos"]), known["groups"]
+    if groups == photos:
+        return [
+            *lines,
+            "",
+            "No patients are known: photos of one patient may lie in both splits, and then the figures are too good.",
+        ]
+    return [*lines, "", f"The {photos} photos are of {groups} groups (patients); none lies in both splits."]
+
+
+def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[str]:
+    """Shares with 95 % intervals."""
+    if figures is None:
+        return ["Unknown: the package keeps no validation figures and the gate has not judged it on labelled photos."]
+    kept = "On the validation photos kept back from its training, as recorded in the package"
+    basis = f"By the gate, on {judgement.basis}" if judgement and judgement.candidate else kept
+    rows = {"accuracy": figures.accuracy} | {f"recall {name}": share for name, share in figures.recall.items()}
+    rows |= {f"accuracy, source {name}": share for name, share in figures.accuracy_by_source.items()}
+    auroc = f", macro AUROC {figures.macro_auroc:.3f}" if np.isfinite(figures.macro_auroc) else ""
+    return [
+        f"{basis}; 95 % Wilson intervals.",
+        "",
+        "| | share | interval | photos |",
+        "|---|---|---|---|",
+        *(f"| {name} | {_share(share)} | {share.n} |" for name, share in rows.items()),
+        "",
+        f"Macro-F1 {figures.macro_f1:.3f}{auroc}.",
+    ]
+
+
+def calibration(facts: ModelFacts, figures: Figures | None) -> list[str]:
+    """What a confidence is worth."""
+    fitted = "not fitted" if facts.temperature == 1 else f"{facts.temperature:.3g}, fitted on the validation photos"
+    error = (
+        f"Expected calibration error, 15 bins: {figures.calibration_error:.3f}." if figures else "Calibration error: unknown."
+    )
+    return [f"Temperature: {fitted}. {error} A confidence below {facts.low_confidence:g} sends the photo to `review`."]
+
+
+def envelope(version: FetchedVersion) -> list[str]:
+    """Which photos it takes, and which it knows."""
+    statistics = Statistics.load(version.package)
+    lines = ["JPEG, PNG, BMP, TIFF or WebP of at least 32 pixels a side; one photo an answer."]
+    if version.facts.recipe.crop == "fundus":
+        lines.append("Fundus photos with a dark surround: cropped to the disc and cut to one common circle.")
+    lines += _reference_ranges(version.package / REFERENCE_FILE)
+    if statistics.source_means is None:
+        lines.append(
+            "It does not notice photos unlike its training photos: `out_of_distribution` and `unfamiliar_camera` are null."
+        )
+    else:
+        sources = len(statistics.source_means)
+        lines.append(
+            f"Photos unlike those of its {sources} training source{'s' if sources > 1 else ''} are marked "
+            "`out_of_distribution` or `unfamiliar_camera`; not every one of them."
+        )
+    if statistics.quality_weights is None:
+        lines.append("It does not notice ungradable photos: `gradable` is null.")
+    return lines
+
+
+def _reference_ranges(path: Path) -> list[str]:
+    if not path.is_file():
+        return ["What its photos should look like: no reference in the package, so drift can be judged by fixed limits only."]
+    profile = Reference.load(path).profile
+    counts, ranges = profile.counts(profile.whole), []
+    for name in STATISTICS:
+        if name in profile.layout.edges:
+            edges, inside = profile.layout.arrays[name], counts[name][1:-1]
+            shares = np.cumsum(inside) / max(1, inside.sum())
+            low, high = edges[np.searchsorted(shares, 0.05)], edges[np.searchsorted(shares, 0.95) + 1]
+            ranges.append(f"{name} {low:.3g} to {high:.3g}")
+    return [f"About nine in ten of the photos it was validated on have {', '.join(ranges)} (after preprocessing)."]
+
+
+def limits(facts: ModelFacts, figures: Figures | None) -> list[str]:
+    """What is known to be weak, and what is not known."""
+    lines = []
+    if figures:
+        for name, share in figures.recall.items():
+            if share.value < _POOR_RECALL:
+                lines.append(
+                    f"- Misses {name} often: recall {share.value:.2f} ({share.low:.2f} - {share.high:.2f}) on {share.n} photos."
+                )
+    lines += [f"- {sentence}" for sentence in _confounded(facts)]
+    return [
+        *lines,
+        "- Cameras and clinics other than those of its photos: unknown, and usually worse.",
+        "- No age, sex or ethnicity is known of the photos, so fairness is not measured.",
+    ]
+
+
+def _confounded(facts: ModelFacts) -> list[str]:
+    """Labels whose training photos all come from one source that does not show every label."""
+    rows = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
+    sources = {label: {row["source"] for row in rows if row["label"] == label} for label in facts.classes}
+    alone = {label: next(iter(found)) for label, found in sources.items() if len(found) == 1}
+    return [
+        f"All training photos of {label} come from the source {source}: what tells the source apart may pass for the disease."
+        for label, source in alone.items()
+        if any(source not in found for found in sources.values() if found)
+    ]
+
+
+def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
+    """The verdict, and the checks that are given."""
+    if judgement is None:
+        return ["Has not run on this version yet."]
+    refused = [check.reason for check in checks if not check.passed]
+    verdict = f"Refused: {'; '.join(refused)}." if refused else "Passed."
+    lines = [f"{verdict} Judged on {judgement.basis}."]
+    if any(check.passed for check in checks):
+        lines += ["", "| check | found | asked for | |", "|---|---|---|---|"]
+        lines += [f"| {c.name} | {c.value} | {c.limit} | {'ok' if c.passed else 'REFUSED'} |" for c in checks]
+    return lines
+
+
+def change_history(history: Sequence[Ancestor]) -> list[str]:
+    """The versions before it."""
+    if not history:
+        return ["The first version."]
+    lines = ["| version | registered | stage now | gate | validation accuracy |", "|---|---|---|---|---|"]
+    return lines + [
+        f"| {one.version} | {one.created:%Y-%m-%d} | {one.stage} | {one.gate or 'not run'} | "
+        f"{_UNKNOWN if one.accuracy is None else f'{one.accuracy:.3f}'} |"
+        for one in history
+    ]
+
+
+def _share(share: Share) -> str:
+    return f"{share.value:.3f} | {share.low:.3f} - {share.high:.3f}"
+
+
+def lowered(text: str) -> str:
+    """Headings two levels down, so that they stand below the card's own."""
+    return "\n".join(f"##{line}" if line.startswith("#") else line for line in text.strip().splitlines())

@@ -1,0 +1,123 @@
+"""The gate's checks: what is asked, what was found, and a sentence for whoever must mend it. Knows nothing of MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from eye_disease.evaluation.figures import Figures
+from eye_disease.evaluation.paired import Paired
+from eye_disease.registry.gate.settings import GateSettings
+from model_code.schema import DECISIONS, answer_types
+
+_ROUNDING = 1e-9
+"""Differences of shares are not exact in binary; a loss of exactly the limit passes."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    value: str
+    limit: str
+    passed: bool
+    reason: str = ""
+    """Why it refuses the version; empty if it passed."""
+
+    @classmethod
+    def at_least(cls, name: str, value: float, limit: float, setting: str, n: int | None = None) -> Self:
+        """Passed by a value of `limit` or more; nan does not pass."""
+        return cls._number(name, value, limit, value >= limit - _ROUNDING, "at least", setting, n)
+
+    @classmethod
+    def at_most(cls, name: str, value: float, limit: float, setting: str, n: int | None = None) -> Self:
+        """Passed by a value of `limit` or less; nan does not pass."""
+        return cls._number(name, value, limit, value <= limit + _ROUNDING, "at most", setting, n)
+
+    @classmethod
+    def _number(cls, name: str, value: float, limit: float, passed: bool, bound: str, setting: str, n: int | None) -> Self:
+        shown, of = str(value) if isinstance(value, int) else f"{value:.4g}", "" if n is None else f" on {n} photos"
+        reason = "" if passed else f"{name} is {shown}{of}, but {bound} {limit:g} is asked for ({setting})"
+        return cls(name, f"{shown}{of}", f"{bound} {limit:g}", bool(passed), reason)
+
+    @classmethod
+    def fact(cls, name: str, value: str, expected: str, problem: str = "") -> Self:
+        """Passed where there is no problem."""
+        return cls(name, value, expected, not problem, f"{name}: {problem}" if problem else "")
+
+
+def as_table(checks: Sequence[Check]) -> list[str]:
+    """Lines of text with aligned columns: check, found, asked for, verdict; then why it is refused."""
+    rows = [("check", "found", "asked for", ""), *((c.name, c.value, c.limit, "ok" if c.passed else "REFUSED") for c in checks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+    return lines + [f"refused: {check.reason}" for check in checks if not check.passed]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A version's answers to the labelled photos that are compared, N of them."""
+
+    probabilities: np.ndarray
+    """(N, C), in the order of the candidate's classes."""
+    right: np.ndarray
+    """bool (N,)"""
+    figures: Figures
+
+
+def answer_problem(answer: dict[str, Any], classes: tuple[str, ...]) -> str:
+    """What is wrong with an answer row to a good photo; empty if it is as the contract says."""
+    if missing := sorted(set(answer_types(classes)) - set(answer)):
+        return f"the answer lacks the columns {missing}"
+    if answer["error"]:
+        return f"the answer is the error {answer['error_code']}"
+    probabilities = [answer[f"prob_{name}"] for name in classes]
+    if not all(isinstance(p, (int, float)) and 0 <= p <= 1 for p in probabilities) or abs(sum(probabilities) - 1) > 1e-3:
+        return "the probabilities are not shares that add up to 1"
+    if answer["predicted_class"] != classes[int(np.argmax(probabilities))]:
+        return f"the predicted class {answer['predicted_class']!r} is not the likeliest"
+    return "" if answer["decision"] in DECISIONS else f"the decision {answer['decision']!r} is not known"
+
+
+def absolute(figures: Figures, classes: tuple[str, ...], settings: GateSettings) -> list[Check]:
+    """A version by itself: enough photos, accuracy, macro-F1, recall of every class, calibration."""
+    n = figures.accuracy.n
+    checks = [
+        Check.at_least("labelled photos", n, settings.min_photos, "GATE_MIN_PHOTOS"),
+        Check.at_least("accuracy", figures.accuracy.value, settings.min_accuracy, "GATE_MIN_ACCURACY", n),
+        Check.at_least("macro-F1", figures.macro_f1, settings.min_macro_f1, "GATE_MIN_MACRO_F1", n),
+    ]
+    for name in classes:
+        if name in figures.recall:
+            share = figures.recall[name]
+            checks.append(Check.at_least(f"recall of {name}", share.value, settings.min_recall, "GATE_MIN_RECALL", share.n))
+        else:
+            problem = "no labelled photo shows this class, so it cannot be judged"
+            checks.append(Check.fact(f"recall of {name}", "unknown", f"at least {settings.min_recall:g}", problem))
+    limit = settings.max_calibration_error
+    return [*checks, Check.at_most("calibration error", figures.calibration_error, limit, "GATE_MAX_CALIBRATION_ERROR", n)]
+
+
+def paired(production: Judged, candidate: Judged, settings: GateSettings) -> list[Check]:
+    """A version against the one in Production, on the same photos."""
+    pairs = Paired.of(production.right, candidate.right)
+    before, now = production.figures, candidate.figures
+    problem = f"p = {pairs.p_worse:.4g}: {pairs.lost} photos that Production answers rightly are lost, {pairs.won} are won"
+    worse = pairs.p_worse < settings.alpha
+    checks = [
+        Check.fact(
+            "paired test against Production",
+            f"p = {pairs.p_worse:.4g} ({pairs.lost} lost, {pairs.won} won)",
+            f"p at least {settings.alpha:g} (GATE_ALPHA)",
+            problem if worse else "",
+        )
+    ]
+    for name in before.recall:
+        loss = before.recall[name].value - now.recall[name].value
+        label, n = f"loss of recall of {name}", before.recall[name].n
+        checks.append(Check.at_most(label, loss, settings.max_recall_loss, "GATE_MAX_RECALL_LOSS", n))
+    rise = now.calibration_error - before.calibration_error
+    limit, n = settings.max_calibration_loss, now.accuracy.n
+    return [*checks, Check.at_most("rise of calibration error", rise, limit, "GATE_MAX_CALIBRATION_LOSS", n)]

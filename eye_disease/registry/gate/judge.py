@@ -1,0 +1,137 @@
+"""A version judged on labelled photos, by itself and against the one in Production; or by the figures in its package."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eye_disease.evaluation.figures import Figures, measure
+from eye_disease.evaluation.manifest import DataError
+from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.gate.checks import Check, Judged, absolute, paired
+from eye_disease.registry.gate.labelled_photos import LabelledPhotos
+from eye_disease.registry.gate.settings import GateSettings
+from model_code.package import ModelFacts
+
+MAX_UNREADABLE_SHARE = 0.05
+"""Of the labelled photos; with more of them the set is not what it should be."""
+_SHA256_SHOWN = 16
+
+Answers = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Checks, and what they rest on."""
+
+    basis: str
+    """A sentence: which photos, how many."""
+    checks: list[Check]
+    candidate: Judged | None = None
+    """None without labelled photos."""
+    production: Judged | None = None
+    labels: np.ndarray = field(default_factory=lambda: np.array([], int))
+    """int (N,), of the photos that are compared."""
+    changed: pd.DataFrame | None = None
+    """Photos whose predicted class differs from Production's, each by the start of its SHA-256."""
+
+
+def judge_by_photos(
+    photos: LabelledPhotos, classes: tuple[str, ...], answers: Answers, production: Answers | None, settings: GateSettings
+) -> Judgement:
+    """Judge answers to `photos`, in their order; production: those of the version in Production, if it is compared.
+
+    A photo that a version fails on, where the other does not, counts against it; photos that neither can read are counted.
+    Raises DataError for labels that are not among `classes`, and where no photo can be read.
+    """
+    codes = photos.codes(classes)
+    read = _read(answers)
+    read_before = read if production is None else _read(production)
+    both = read & read_before
+    if not both.any():
+        raise DataError(f"None of the {len(both)} labelled photos can be read. Expected JPEG, PNG, BMP, TIFF or WebP files.")
+    labels, sources = codes[both], photos.rows["source"].to_numpy(str)[both]
+    candidate = _judged(answers, classes, both, labels, sources)
+    checks = [*_reading(answers, read, read_before), *absolute(candidate.figures, classes, settings)]
+    basis = f"{int(both.sum())} labelled photos (set {photos.digest[:_SHA256_SHOWN]})"
+    if photos.twice or photos.contradictory:
+        basis += f"; {photos.twice} copies and {photos.contradictory} photos with two labels left out"
+    if production is None:
+        return Judgement(basis, checks, candidate, None, labels)
+    before = _judged(production, classes, both, labels, sources)
+    changed = _changed(photos.rows[both].reset_index(drop=True), before, candidate, classes)
+    return Judgement(basis, checks + paired(before, candidate, settings), candidate, before, labels, changed)
+
+
+def judge_by_package(facts: ModelFacts, settings: GateSettings) -> Judgement:
+    """Judge by the validation figures that the package keeps. Raises ValueError where they are not figures."""
+    stored = facts.provenance.get("validation")
+    if stored is None:
+        problem = (
+            "the package keeps no validation figures, and no labelled photos were given: name some with --data or GATE_DATA"
+        )
+        return Judgement("nothing", [Check.fact("figures", "none", "labelled photos", problem)])
+    figures = Figures.from_dict(stored)
+    basis = f"the figures kept in the package ({figures.accuracy.n} validation photos), since no labelled photos were given"
+    return Judgement(basis, absolute(figures, facts.classes, settings))
+
+
+def comparable(candidate: FetchedVersion, production: FetchedVersion | None, labelled: bool) -> Check:
+    """Can the version be compared with the one in Production, or need it not be?"""
+    name, limit = "comparison with Production", "the same classes, and labelled photos"
+    if production is None:
+        return Check.fact(name, "nothing in Production", limit)
+    if candidate.digest == production.digest:
+        return Check.fact(name, f"the same package and code as version {production.version}", limit)
+    ours, theirs = candidate.facts.classes, production.facts.classes
+    if set(ours) != set(theirs):
+        problem = f"version {production.version} has the classes {list(theirs)}, this one {list(ours)}"
+        return Check.fact(name, "other classes", limit, f"{problem}. A model of other classes belongs under another name")
+    if not labelled:
+        problem = f"version {production.version} is in Production and no labelled photos were given to compare with it"
+        return Check.fact(name, "not compared", limit, f"{problem}: name some with --data or GATE_DATA")
+    return Check.fact(name, f"with version {production.version}, on the same photos", limit)
+
+
+def _read(answers: Answers) -> np.ndarray:
+    return np.array([not answer["error_code"] for answer in answers])
+
+
+def _reading(answers: Answers, read: np.ndarray, read_before: np.ndarray) -> list[Check]:
+    codes = np.array([answer["error_code"] or "" for answer in answers])
+    failed = (codes == "internal_error") | (~read & read_before)
+    unreadable = ~read & ~failed
+    kinds = ", ".join(f"{code} {n}" for code, n in sorted(Counter(codes[unreadable].tolist()).items()))
+    share = float(unreadable.mean())
+    said = f"{unreadable.sum()} of {len(codes)} photos" + (f" ({kinds})" if kinds else "")
+    problem = f"{said} cannot be read: correct the set" if share > MAX_UNREADABLE_SHARE else ""
+    return [
+        Check.at_most("photos that it fails on", int(failed.sum()), 0, "no setting", len(codes)),
+        Check.fact("unreadable photos", said, f"at most {MAX_UNREADABLE_SHARE:.0%}", problem),
+    ]
+
+
+def _judged(answers: Answers, classes: tuple[str, ...], chosen: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> Judged:
+    kept = [answer for answer, keep in zip(answers, chosen, strict=True) if keep]
+    probabilities = np.array([[answer[f"prob_{name}"] for name in classes] for answer in kept], np.float64)
+    return Judged(probabilities, probabilities.argmax(axis=1) == labels, measure(probabilities, labels, classes, sources))
+
+
+def _changed(rows: pd.DataFrame, before: Judged, now: Judged, classes: tuple[str, ...]) -> pd.DataFrame:
+    names = np.array(classes)
+    table = pd.DataFrame(
+        {
+            "photo": rows["sha256"].str[:_SHA256_SHOWN],
+            "label": rows["label"],
+            "source": rows["source"],
+            "production": names[before.probabilities.argmax(axis=1)],
+            "production_confidence": before.probabilities.max(axis=1).round(4),
+            "candidate": names[now.probabilities.argmax(axis=1)],
+            "candidate_confidence": now.probabilities.max(axis=1).round(4),
+            "change": np.select([before.right & ~now.right, now.right & ~before.right], ["lost", "won"], "wrong both times"),
+        }
+    )
+    return table[table["production"] != table["candidate"]].reset_index(drop=True)

@@ -1,0 +1,63 @@
+"""The labelled photos that the gate asks a version about."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eye_disease.evaluation.manifest import DataError, of_folder, read_manifest
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Different photos with one label each; N of them, in the order of their SHA-256."""
+
+    rows: pd.DataFrame
+    """Columns file (Path), sha256, label, source."""
+    twice: int
+    """Files left out as copies of another with the same label."""
+    contradictory: int
+    """Files left out because the same photo bears two labels."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all photos' digests and labels: two sets with it are the same, wherever their files lie."""
+        return hashlib.sha256("\n".join(self.rows["sha256"] + " " + self.rows["label"]).encode()).hexdigest()
+
+    def codes(self, classes: tuple[str, ...]) -> np.ndarray:
+        """Index of each label in `classes`, int (N,). Raises DataError for a label that is not among them."""
+        if unknown := sorted(set(self.rows["label"]) - set(classes)):
+            raise DataError(f"The labels {unknown} are not among the model's classes {list(classes)}.")
+        return self.rows["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(int)
+
+
+def read_labelled(data: Path, photos: Path | None = None) -> LabelledPhotos:
+    """Read a folder with one subfolder a class, or a manifest CSV; of one with a `split`, the rows of `val`.
+
+    photos: where the manifest's paths start; None: its own folder.
+    Raises DataError for data that cannot be used, and for files that are not there.
+    """
+    rows = of_folder(data) if data.is_dir() else read_manifest(data)
+    if rows["split"].notna().any():
+        rows = rows[rows["split"] == "val"]
+        if rows.empty:
+            raise DataError(f"{data} has a column split, but no row of the split val, which the gate judges by.")
+    folder = data if data.is_dir() else photos or data.parent
+    files = [folder / path for path in rows["path"]]
+    if missing := [line + 2 for line, file in zip(rows.index, files, strict=True) if not file.is_file()]:
+        raise DataError(
+            f"{len(missing)} of {len(files)} photos of {data} are not below {folder}, the first in line {missing[0]}. "
+            "Name the folder where its paths start with --photos or GATE_PHOTOS."
+        )
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", "label", "source"]])
+
+
+def _without_copies(rows: pd.DataFrame) -> LabelledPhotos:
+    labels = rows.groupby("sha256")["label"].transform("nunique")
+    agreed = rows[labels == 1].drop_duplicates("sha256").sort_values("sha256", ignore_index=True)
+    if agreed.empty:
+        raise DataError(f"All {len(rows)} photos bear two labels.")
+    return LabelledPhotos(agreed, int((labels == 1).sum()) - len(agreed), int((labels > 1).sum()))

@@ -1,0 +1,1 @@
+"""Every transition of a version between stages: recorded, moved under a lock, shown."""

@@ -1,0 +1,138 @@
+"""Moves a version between stages, its alias along with it, one at a time and on record.
+
+MLflow offers two calls, each atomic: one moves the version into its stage and the one before it to Archived, the other moves
+the alias. Between them a reader of the stage gets the new version and a reader of the alias the one before: never nothing,
+never one that was not in Production. A command that dies between them is mended by the next one.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+
+from eye_disease.registry.history.lock import Lock, locked
+from eye_disease.registry.history.store import History
+from eye_disease.registry.history.transition import Transition, replay
+from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, Seen, StageError, explained, look
+
+ROLLED_BACK_TAG = "rolled_back"
+FORCED_TAG = "forced"
+_DELETED = "Deleted"
+
+
+class Mover:
+    """A model whose lock is held, whose history is complete."""
+
+    def __init__(self, client: MlflowClient, history: History, lock: Lock) -> None:
+        self._client = client
+        self._lock = lock
+        self.history = history
+        self.name = history.name
+        self.seen = look(client, self.name)
+        """Stages and aliases, before anything is moved."""
+        self.records = history.records()
+
+    def catch_up(self) -> None:
+        """Mend what another command left undone, record what was moved in MLflow itself."""
+        broken = [step for step in self.records if step.state == "begun"]
+        for step in broken:
+            self.mend(step, broken_off=True)
+        if broken:
+            self.seen, self.records = look(self._client, self.name), self.history.records()
+        for step in unrecorded(self.records, self.seen):
+            self.history.close(self.history.begin(step, self.records), done=True)
+            self.records = self.history.records()
+
+    def move(self, step: Transition) -> Transition:
+        """Make a step: record it, move stage and alias, close the record. Raises StageError if nothing has moved."""
+        if step.target not in STAGES:
+            raise StageError(f"stage={step.target!r} is not known. Expected one of {', '.join(STAGES)}.")
+        self._lock.require_time()
+        with explained(f"Recording it in the experiment {self.history.experiment}"):
+            step = self.history.begin(step, self.records)
+        try:
+            with explained(f"Moving {self.name} version {step.version} to {step.target}"):
+                _move_stage(self._client, self.name, step)
+                return self._follow(step)
+        except StageError:
+            with explained("Saying in the history how that ended, which the next command will do,"):
+                ended = self.mend(step)
+            if ended.state == "done":  # the answer was lost, not the call
+                return ended
+            raise
+
+    def mend(self, step: Transition, broken_off: bool = False) -> Transition:
+        """Finish a step whose stage has moved, close one whose stage has not as undone."""
+        if step.kind == "outside":
+            return self.history.close(step, done=True)
+        if look(self._client, self.name).stages.get(step.version) == step.target:
+            return self._follow(step, broken_off)
+        return self.history.close(step, done=False, mended=broken_off)
+
+    def _follow(self, step: Transition, broken_off: bool = False) -> Transition:
+        """All that comes after the stage; may be done twice."""
+        own = ALIASES.get(step.target)
+        if own:
+            self._client.set_registered_model_alias(self.name, own, step.version)
+        for alias, version in look(self._client, self.name).aliases.items():
+            if version == step.version and alias != own:
+                self._client.delete_registered_model_alias(self.name, alias)
+        self._tag(step)
+        return self.history.close(step, done=True, mended=broken_off)
+
+    def _tag(self, step: Transition) -> None:
+        said = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
+        if step.kind == "rollback":
+            for bad in step.replaced:
+                self._client.set_model_version_tag(self.name, bad, ROLLED_BACK_TAG, said)
+        if step.kind == "force":
+            self._client.set_model_version_tag(self.name, step.version, FORCED_TAG, said)
+        if step.kind in ("promote", "force") and step.target == "Production":
+            outdated = (ROLLED_BACK_TAG, FORCED_TAG) if step.kind == "promote" else (ROLLED_BACK_TAG,)
+            held = self._client.get_model_version(self.name, step.version).tags
+            for tag in [tag for tag in outdated if tag in held]:
+                self._client.delete_model_version_tag(self.name, step.version, tag)
+
+
+@contextmanager
+def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
+    """Inside, versions of a model can be moved. What another command left undone is mended first, what was moved in MLflow's
+    UI or API is recorded. Raises StageError; LockedError if somebody else is moving one.
+    """
+    look(client, name)  # an unknown model is told before a lock is made
+    with ExitStack() as stack:
+        with explained(f"Locking {name}"):
+            lock = stack.enter_context(locked(client, name))
+        with explained(f"Bringing the history of {name} up to date"):
+            mover = Mover(client, History(client, name), lock)
+            mover.catch_up()
+        yield mover
+
+
+def unrecorded(records: list[Transition], seen: Seen) -> list[Transition]:
+    """Steps made in MLflow itself: what the registry holds and the finished records do not add up to."""
+    held = replay(records)
+    now = datetime.now(UTC)
+    reason = "made in MLflow's UI or API" if held.stages else "found when this history began"
+    step = Transition("", "", "", "outside", reason, who="unknown", started=now)
+    found = []
+    for version in sorted(seen.stages.keys() | held.stages.keys(), key=int):
+        before, after = held.stage(version), seen.stages.get(version, _DELETED)
+        if before != after and not (before == NO_STAGE and after == _DELETED):
+            found.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
+    for alias in ALIASES.values():
+        before, after = held.aliases.get(alias), seen.aliases.get(alias)
+        if before != after:
+            away = replace(step, version=before or "", source=f"@{alias}", target="")
+            found.append(away if after is None else replace(step, version=after, source="", target=f"@{alias}"))
+    return found
+
+
+def _move_stage(client: MlflowClient, name: str, step: Transition) -> None:
+    with warnings.catch_warnings():
+        # Stages are deprecated in MLflow but are what this product's users work with; aliases go along for the day they end.
+        warnings.filterwarnings("ignore", message=".*transition_model_version_stage.*", category=FutureWarning)
+        client.transition_model_version_stage(name, step.version, step.target, archive_existing_versions=step.target in ALIASES)

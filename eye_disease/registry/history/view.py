@@ -1,0 +1,117 @@
+"""The history as people read it: every transition, and what was where at a given time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mlflow import MlflowClient
+
+from eye_disease.registry.history.mover import moving, unrecorded
+from eye_disease.registry.history.store import History
+from eye_disease.registry.history.transition import Transition, finished, missing_numbers, replay
+from eye_disease.registry.versions import ALIASES, Seen, StageError, look
+
+HEADINGS = ("no", "UTC", "who", "kind", "version", "from", "to", "replaced", "files", "evidence", "reason")
+
+
+@dataclass(frozen=True)
+class Review:
+    """All there is to know of a model's stages."""
+
+    records: list[Transition]
+    notes: list[str]
+    """What a reader must know: gaps, disagreements, what could not be recorded."""
+
+
+def review(name: str) -> Review:
+    """Bring the history up to date and read it; without the permission to write, read it as it is and say so.
+
+    Raises StageError if there is no such model.
+    """
+    client = MlflowClient()
+    notes = []
+    look(client, name)
+    try:
+        with moving(client, name) as mover:
+            records, seen = mover.records, mover.seen
+    except StageError as error:
+        records, seen = History(client, name).records(), look(client, name)
+        notes.append(f"The history could not be brought up to date: {error}")
+        notes += [_not_recorded(step) for step in unrecorded(records, seen)]
+    return Review(records, notes + _notes(records, seen))
+
+
+def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
+    """A sentence for each stage and alias: which version was there at a time (UTC), since when, by whom."""
+    until = [step for step in records if step.started <= when]
+    if not until:
+        first = f"The first record is of {_time(records[0].started)}." if records else "There are no records."
+        return [f"Nothing is known of {_time(when)}. {first}"]
+    held = replay(until)
+    said = []
+    for stage, alias in ALIASES.items():
+        version, pointed = held.holder(stage), held.aliases.get(alias)
+        said.append(f"{stage}: {_since(until, version, stage) if version else 'no version'}")
+        if pointed != version:
+            said.append(f"@{alias}: {f'version {pointed}' if pointed else 'no version'}, moved in MLflow's UI or API")
+    return said
+
+
+def row(step: Transition) -> tuple[str, ...]:
+    """A record's cells under HEADINGS."""
+    state = "" if step.state == "done" else f"({step.state})"
+    mended = f"[ended by {step.mended}, the command had broken off]" if step.mended else ""
+    noticed = f"[noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
+    return (
+        str(step.number),
+        _time(step.started),
+        step.who,
+        step.kind,
+        step.version,
+        step.source or "-",
+        step.target or "-",
+        ",".join(step.replaced) or "-",
+        step.digest[:12] or "-",
+        step.evidence or "-",
+        " ".join(filter(None, (state, step.reason, mended, noticed))) or "-",
+    )
+
+
+def table(records: Sequence[Transition]) -> list[str]:
+    """The records as lines of text with aligned columns."""
+    rows = [HEADINGS, *map(row, records)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+
+
+def read_time(text: str) -> datetime:
+    """A time as `2026-11-01T12:00Z`; UTC where no zone is given. Raises ValueError."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no time. Expected one as 2026-11-01T12:00Z or 2026-11-01.") from error
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+
+
+def _notes(records: list[Transition], seen: Seen) -> list[str]:
+    gaps = missing_numbers(records)
+    return [
+        *([f"Gone from the history: {', '.join(map(str, gaps))}. Somebody removed them from MLflow's store."] if gaps else []),
+        *(f"Stage and alias disagree: {one}. Promoting the right version mends it." for one in seen.disagreements()),
+    ]
+
+
+def _since(records: Sequence[Transition], version: str, stage: str) -> str:
+    step = [step for step in finished(records) if (step.version, step.target) == (version, stage)][-1]
+    what = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {step.who})"
+    if step.kind != "outside" or step.seen is None:
+        return what
+    return f"{what}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"
+
+
+def _not_recorded(step: Transition) -> str:
+    return f"Not recorded yet: version {step.version}, {step.source or '-'} -> {step.target or '-'}, {step.reason}."
+
+
+def _time(when: datetime) -> str:
+    return f"{when:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,64 @@
+"""The model card: what a version is, what it rests on and what is unknown, from its package and the gate's evidence.
+
+The sections are those of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), as far as they can be known here.
+"""
+
+from collections.abc import Sequence
+
+from mlflow import MlflowClient
+
+from eye_disease.registry import card_sections as sections
+from eye_disease.registry.card_history import ancestors
+from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.gate.checks import Check
+from eye_disease.registry.gate.judge import Judgement
+
+AUTHORS_CARD = "MODEL_CARD.md"
+"""In a package: what its makers say of it; becomes the card's last section."""
+CARD_ARTIFACT = "model_card.md"
+MAX_DESCRIPTION = 4_900
+"""Characters of a version's description; MLflow's stores take 5,000."""
+_WARNING = "**For research. Not a medical device, not for diagnosis.**"
+
+
+def publish_card(
+    version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()
+) -> None:
+    """Log the card to a run and make its essence the version's description. judgement, checks: of the gate, if it has run."""
+    client = MlflowClient()
+    client.log_text(run_id, model_card(version, judgement, checks), CARD_ARTIFACT)
+    client.update_model_version(version.name, version.version, description(version, run_id, judgement, checks))
+
+
+def model_card(version: FetchedVersion, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
+    """The whole card, Markdown."""
+    facts, figures = version.facts, sections.figures_of(version.facts, judgement)
+    parts = {
+        "Intended use": sections.intended_use(facts),
+        "Model": sections.model(version),
+        "Data and split": sections.data(facts),
+        "Figures": sections.figures_table(figures, judgement),
+        "Calibration": sections.calibration(facts, figures),
+        "Input envelope": sections.envelope(version),
+        "Limits": sections.limits(facts, figures),
+        "Gate": sections.gate(judgement, checks),
+        "Change history": sections.change_history(ancestors(version.name, version.version)),
+    }
+    authors = version.package / AUTHORS_CARD
+    if authors.is_file():
+        parts["What its makers say"] = [sections.lowered(authors.read_text())]
+    body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in parts.items())
+    return f"# {version.name}, version {version.version}\n\n{_WARNING}\n\n{body}\n"
+
+
+def description(version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
+    """The card's essence, at most MAX_DESCRIPTION characters; run_id: where the whole card is."""
+    facts, figures = version.facts, sections.figures_of(version.facts, judgement)
+    parts = [sections.intended_use(facts), sections.figures_table(figures, judgement), sections.limits(facts, figures)]
+    if judgement:
+        parts.append(sections.gate(judgement, [check for check in checks if not check.passed]))
+    end = f"\n\nWhole card: `{CARD_ARTIFACT}` of run {run_id}."
+    text = "\n\n".join([_WARNING, *("\n".join(lines) for lines in parts)])
+    if len(text) + len(end) > MAX_DESCRIPTION:
+        text = text[: MAX_DESCRIPTION - len(end) - 4].rpartition("\n")[0] + "\n..."
+    return text + end

@@ -1,0 +1,192 @@
+"""Promotion and roll back: which version may go to which stage."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+
+from eye_disease.registry.digest import model_digest
+from eye_disease.registry.gate.settings import GateSettings
+from eye_disease.registry.history.mover import Mover, moving
+from eye_disease.registry.history.transition import Transition, finished
+from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, Seen, StageError, look
+
+if TYPE_CHECKING:  # at work it is imported where it is needed: with its plots it takes seconds, and a roll back is in a hurry
+    from eye_disease.registry.gate.gate import GateResult
+
+Gate = Callable[[str, str, Path | None, GateSettings], "GateResult"]
+"""`eye_disease.registry.gate.gate.validate`, or what a test puts in its place."""
+
+
+class RefusedError(StageError):
+    """The gate refused the version for Production."""
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """What the gate said of a version on its way to Production."""
+
+    champion: str | None
+    evidence: str = ""
+    refusals: tuple[str, ...] = ()
+
+
+def promote(
+    name: str,
+    version: str,
+    stage: str,
+    *,
+    reason: str = "",
+    labelled: Path | None = None,
+    force: bool = False,
+    gate: Gate | None = None,
+) -> Transition | None:
+    """Move a version to a stage and the alias with it; returns what was recorded, None if it is there already.
+
+    The version that was in Staging or Production before goes to Archived. Production is behind the gate: `labelled` are its
+    photos; `force` goes on although it refuses, and needs a `reason`. Raises StageError, RefusedError (the version then
+    stays in Staging, or goes there from no stage if Staging is free), GateError where the gate cannot judge.
+    """
+    version = str(version)
+    if stage not in STAGES:
+        raise StageError(f"stage={stage!r} is not known. Expected one of {', '.join(STAGES)}.")
+    if force and not reason.strip():
+        raise StageError("Forcing a version past the gate needs a reason, which is kept in the history.")
+    client = MlflowClient()
+    if _is_there(_require(look(client, name), name, version), version, stage):
+        return None
+    digest = model_digest(name, version) if stage in ALIASES else ""
+    passage = _pass_gate(name, version, labelled, force, gate) if stage == "Production" else None
+    refused = passage is not None and bool(passage.refusals)
+    if refused and not force:
+        return _refuse(client, name, version, digest, passage)
+    with moving(client, name) as mover:
+        seen = _require(mover.seen, name, version)
+        if passage is not None:
+            _require_champion(name, passage.champion, mover)
+        _require_same_files(name, version, digest, mover.records)
+        kind = "archive" if stage == "Archived" else "force" if refused else "promote"
+        if refused:
+            reason = f"{reason} (the gate refused: {'; '.join(passage.refusals)})"
+        evidence = passage.evidence if passage else ""
+        return mover.move(_step(seen, version, stage, kind, reason, evidence=evidence, digest=digest))
+
+
+def rollback(name: str, reason: str = "", only: str | None = None) -> Transition:
+    """Put the last Production version that was not rolled back into Production again; the one there now goes to Archived.
+
+    No gate is run: this is the way out when something is wrong, to a version that has been in Production. `only`: roll back
+    only if this version is in Production. Raises StageError if it is not, or if there is nothing to go back to.
+    """
+    client = MlflowClient()
+    with moving(client, name) as mover:
+        seen = mover.seen
+        current = seen.holder("Production")
+        if current is None:
+            raise StageError(f"No version of {name} is in Production, so there is none to roll back. Promote one.")
+        if seen.aliases.get(ALIASES["Production"]) != current:
+            raise StageError(f"What is in Production is not clear ({'; '.join(seen.disagreements())}). Promote the right one.")
+        if only is not None and current != str(only):
+            raise StageError(f"{name} version {current} is in Production, not version {only}. Nothing was rolled back.")
+        target = last_good(mover.records, seen, current)
+        if target is None:
+            raise StageError(
+                f"{name} version {current} is in Production and there is nothing to go back to: no other version has been "
+                "there that was not rolled back itself. Promote a version, or take this one out: register.py promote "
+                f"--version {current} --stage Archived."
+            )
+        digest = model_digest(name, target)
+        _require_same_files(name, target, digest, mover.records)
+        return mover.move(_step(seen, target, "Production", "rollback", reason, digest=digest))
+
+
+def last_good(records: list[Transition], seen: Seen, current: str) -> str | None:
+    """The version that was last in Production, is not `current`, still exists, and was not rolled back since it came there."""
+    held: list[str] = []
+    bad: set[str] = set()
+    for step in finished(records):
+        if step.target != "Production":
+            continue
+        if step.kind == "rollback":
+            bad |= set(step.replaced)
+        bad.discard(step.version)
+        held.append(step.version)
+    return next((one for one in reversed(held) if one != current and one not in bad and one in seen.stages), None)
+
+
+def _pass_gate(name: str, version: str, labelled: Path | None, force: bool, gate: Gate | None) -> _Passage:
+    from eye_disease.registry.gate.gate import GateError, validate
+
+    before = look(MlflowClient(), name).holder("Production")
+    try:
+        result = (gate or validate)(name, version, labelled, GateSettings.from_env())
+    except GateError as error:
+        if not force:
+            raise
+        return _Passage(before, refusals=(f"it could not judge: {error}",))
+    return _Passage(result.champion, result.evidence_run_id, () if result.passed else result.reasons)
+
+
+def _refuse(client: MlflowClient, name: str, version: str, digest: str, passage: _Passage) -> None:
+    why = "; ".join(passage.refusals)
+    with moving(client, name) as mover:
+        seen = _require(mover.seen, name, version)
+        if seen.stages[version] == NO_STAGE and seen.holder("Staging") is None:
+            step = _step(seen, version, "Staging", "promote", f"refused for Production: {why}", passage.evidence, digest)
+            mover.move(step)
+            seen = look(client, name)
+    raise RefusedError(
+        f"{name} version {version} was refused for Production and stays in {seen.stages[version]}: {why}. "
+        f"Evidence: run {passage.evidence}. To promote it all the same: --force --reason TEXT."
+    )
+
+
+def _require(seen: Seen, name: str, version: str) -> Seen:
+    if version not in seen.stages:
+        raise StageError(f"{name} has no version {version} in this registry.")
+    return seen
+
+
+def _require_champion(name: str, judged_against: str | None, mover: Mover) -> None:
+    now = mover.seen.holder("Production")
+    if now == judged_against:
+        return
+    latest = next((step for step in reversed(mover.records) if step.target == "Production"), None)
+    by = f" ({latest.who}, {latest.started:%Y-%m-%d %H:%M:%SZ})" if latest and latest.version == now else ""
+    raise StageError(
+        f"Production of {name} has changed from version {judged_against or 'none'} to {now or 'none'} meanwhile{by}. "
+        "The version was judged against the former one: validate and promote again."
+    )
+
+
+def _require_same_files(name: str, version: str, digest: str, records: list[Transition]) -> None:
+    if not digest:
+        return
+    known = [step for step in records if step.version == version and step.digest]
+    if known and known[-1].digest != digest:
+        raise StageError(
+            f"The files of {name} version {version} are not those of transition {known[-1].number} "
+            f"(SHA-256 {digest[:12]}, then: {known[-1].digest[:12]}). They were changed after that: register the model again."
+        )
+
+
+def _is_there(seen: Seen, version: str, stage: str) -> bool:
+    return seen.stages[version] == stage and (
+        stage not in ALIASES or seen.aliases.get(ALIASES[stage]) == version == seen.holder(stage)
+    )
+
+
+def _step(seen: Seen, version: str, stage: str, kind: str, reason: str, evidence: str = "", digest: str = "") -> Transition:
+    others = [one for one, held in seen.stages.items() if held == stage and one != version and stage in ALIASES]
+    return Transition(
+        version,
+        seen.stages[version],
+        stage,
+        kind,
+        reason,
+        replaced=tuple(sorted(others, key=int)),
+        evidence=evidence,
+        digest=digest,
+    )

@@ -1,0 +1,72 @@
+"""Registers a model package: log it, check that it serves, then make it a version."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+
+from eye_disease.evaluation.figures import Figures
+from eye_disease.registry.canary_check import RegistrationError, require_canary
+from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.mlflow_model import log_package
+from eye_disease.registry.model_card import publish_card
+from eye_disease.serving.settings import experiment_name
+from model_code.package import LITERT_FILE, ModelFacts, file_sha256
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A new version."""
+
+    name: str
+    version: str
+    run_id: str
+
+
+def register_package(package: Path, name: str) -> Registered:
+    """Log a model package and register it as the next version of `name`.
+
+    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras, or if the logged model,
+    loaded back in a process of its own, does not give the canary's expected answer. No version is made then.
+    """
+    facts = ModelFacts.load(package)
+    _require_checked_litert(package, facts)
+    if "MLFLOW_RUN_ID" not in os.environ:  # `mlflow run` has chosen the experiment already
+        mlflow.set_experiment(experiment_name())
+    with mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else f"register {name}") as run:
+        info = log_package(package)
+        mlflow.log_params(_params(facts))
+        if stored := facts.provenance.get("validation"):
+            figures = {f"validation_{key}": value for key, value in Figures.from_dict(stored).metrics().items()}
+            mlflow.log_metrics(figures, model_id=info.model_id)
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder))
+            require_canary(model)
+            version = mlflow.register_model(info.model_uri, name)
+            client = MlflowClient()
+            for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
+                client.set_model_version_tag(name, version.version, key, value)
+            publish_card(FetchedVersion(name, str(version.version), model), run.info.run_id)
+    return Registered(name, str(version.version), run.info.run_id)
+
+
+def _require_checked_litert(package: Path, facts: ModelFacts) -> None:
+    if facts.runtime != "litert":
+        return
+    checked = facts.provenance.get("keras_agreement", {}).get("litert_sha256")
+    given = file_sha256(package / LITERT_FILE)
+    if given != checked:
+        raise RegistrationError(
+            f"{package / LITERT_FILE} is not the file that was compared with its Keras source "
+            f"(SHA-256 {given[:12]}, compared: {str(checked)[:12]}). Build the package again from the Keras file."
+        )
+
+
+def _params(facts: ModelFacts) -> dict[str, Any]:
+    recipe = {f"model.{name}": value for name, value in vars(facts.recipe).items()}
+    own = {"model.classes": ",".join(facts.classes), "model.runtime": facts.runtime, "model.temperature": facts.temperature}
+    return own | recipe

@@ -1,0 +1,74 @@
+"""Labels of predictions -> labels of photos. The log holds no photo, only the SHA-256 of the file that was sent."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eye_disease.records.labels import Label, LabelBook, time_of
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import find_stores
+
+_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class LabelledDigest:
+    """What people say that a photo shows."""
+
+    label: str
+    at: datetime
+    """When it was said last, UTC"""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Labels by photo."""
+
+    photos: dict[str, LabelledDigest]
+    """Hex SHA-256 of the file as sent -> its label"""
+    contradictory: int
+    """Photos left out because people differ on them"""
+    waiting: int
+    """Labelled predictions whose record is not in the store (yet), or names no photo"""
+
+
+def read_feedback(storage: Storage, model: str) -> Feedback:
+    """The labels of a model's predictions, whichever version made them. Raises OSError, StoreError."""
+    statements = LabelBook(storage, model).statements()
+    digests = _digests(storage, model, {one.prediction_id for one in statements})
+    return join(statements, digests)
+
+
+def join(statements: Iterable[Label], digests: dict[str, str]) -> Feedback:
+    """digests: prediction id -> SHA-256. Whoever corrects a label counts with the last; people who differ do not count."""
+    said: dict[str, dict[str, Label]] = defaultdict(dict)
+    waiting = set()
+    for one in sorted(statements, key=lambda one: one.at):
+        if one.prediction_id in digests:
+            said[digests[one.prediction_id]][one.by] = one
+        else:
+            waiting.add(one.prediction_id)
+    agreed = {digest: list(by.values()) for digest, by in said.items() if len({one.label for one in by.values()}) == 1}
+    photos = {digest: LabelledDigest(every[0].label, max(one.at for one in every)) for digest, every in agreed.items()}
+    return Feedback(photos, len(said) - len(photos), len(waiting))
+
+
+def _digests(storage: Storage, model: str, ids: set[str]) -> dict[str, str]:
+    """Prediction id -> SHA-256 of its photo, of those whose record is held; the canary is nobody's photo."""
+    if not ids:
+        return {}
+    times, wanted = [time_of(one) for one in ids], pa.array(sorted(ids), pa.string())
+    span = {"start": min(times) - _BETWEEN_ID_AND_RECORD, "end": max(times) + _BETWEEN_ID_AND_RECORD}
+    found: dict[str, str] = {}
+    for store in find_stores(storage):
+        if store.model != model or not store.state().classes:
+            continue
+        for batch in store.read_batches(["prediction_id", "image_sha256"], **span):
+            held = pc.and_(pc.is_in(batch["prediction_id"], value_set=wanted), pc.is_valid(batch["image_sha256"]))
+            rows = batch.filter(held)
+            found |= dict(zip(rows["prediction_id"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
+    return found

@@ -1,0 +1,1 @@
+"""Which version is served, and the servers and proxy that serve it."""

@@ -1,0 +1,1 @@
+"""From labelled photos and a network to a model package."""

@@ -1,0 +1,180 @@
+"""The training loop: a warm-up and a cosine, an average of the weights, the best epoch kept, resumable after any epoch."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import f1_score
+
+from eye_disease.evaluation.figures import macro_auroc
+from eye_disease.training.dataset import AugmentedPhotos
+
+LAST, BEST, HISTORY = "last.keras", "best.keras", "history.json"
+"""In the work folder: the newest epoch with its optimizer, the best epoch's averaged weights, the curves."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train."""
+
+    epochs: int = 24
+    batch: int = 32
+    learning_rate: float = 5e-4
+    """At its highest, after the first epoch."""
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    average: float = 0.99
+    """Momentum of the weights' moving average, by step."""
+    mixup: float = 0.0
+    """Mixup's alpha; 0 mixes no photos."""
+    gentle: float = 0.5
+    """Share of the epochs, the last ones, with gentle augmentation."""
+    patience: int = 8
+    """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
+    seed: int = 1
+
+    @property
+    def gentle_from(self) -> int:
+        """The first epoch, counted from 0, with gentle augmentation."""
+        return round(self.epochs * (1 - self.gentle))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch brought; losses without label smoothing."""
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+    accuracy: float
+    macro_f1: float
+    macro_auroc: float
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: ranking and decisions, half and half."""
+        return (self.macro_f1 + self.macro_auroc) / 2
+
+
+def train(
+    network: keras.Model,
+    photos: AugmentedPhotos,
+    validation: tuple[np.ndarray, np.ndarray],
+    schedule: Schedule,
+    work: Path,
+    report: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Train `network` (from `resumed`, where there is something to resume); the best epoch is in `work`/BEST.
+
+    validation: scaled views, float32 (N, S, S, 3), and labels, int (N,). `report` is called after each epoch.
+    """
+    # Rewriting the graph takes longer than it saves: ten seconds before the first step, none after it.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    history = read_history(work)
+    if not network.compiled:
+        _compile(network, len(photos), schedule)
+    keeper = _Keeper(validation, schedule, work, history, report)
+    if len(history) < schedule.epochs:
+        network.fit(photos, epochs=schedule.epochs, initial_epoch=len(history), callbacks=[keeper], verbose=0)
+    return history
+
+
+def read_history(work: Path) -> list[Epoch]:
+    """The epochs that a work folder holds; empty for a new one."""
+    path = work / HISTORY
+    return [Epoch(**epoch) for epoch in json.loads(path.read_text())] if path.is_file() else []
+
+
+def resumed(work: Path) -> keras.Model:
+    """The network of the newest epoch, with its optimizer."""
+    return keras.models.load_model(work / LAST)
+
+
+def _compile(network: keras.Model, steps: int, schedule: Schedule) -> None:
+    rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=schedule.learning_rate / 100,
+        warmup_target=schedule.learning_rate,
+        warmup_steps=steps,
+        decay_steps=steps * max(1, schedule.epochs - 1),
+        alpha=0.01,
+    )
+    optimizer = keras.optimizers.AdamW(
+        rate,
+        weight_decay=schedule.weight_decay,
+        beta_2=0.99,
+        global_clipnorm=2.0,
+        use_ema=True,
+        ema_momentum=schedule.average,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=schedule.label_smoothing)
+    network.compile(optimizer, loss)
+    optimizer.build(network.trainable_variables)  # inside the first step it would take several times as long
+
+
+class _Keeper(keras.callbacks.Callback):
+    """After each epoch: saves the state, measures the averaged weights, keeps the best."""
+
+    def __init__(
+        self,
+        validation: tuple[np.ndarray, np.ndarray],
+        schedule: Schedule,
+        work: Path,
+        history: list[Epoch],
+        report: Callable[[Epoch], None],
+    ) -> None:
+        super().__init__()
+        self._views, self._labels = validation
+        self._schedule, self._work, self._history, self._report = schedule, work, history, report
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        _save(self.model, self._work / LAST)
+        raw = [variable.numpy() for variable in self.model.trainable_variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        reached = self._measure(epoch, float((logs or {})["loss"]))
+        if reached.score >= max((one.score for one in self._history), default=0):
+            # The layers alone: the optimizer, three times their size, is for going on only.
+            _save(keras.Model(self.model.inputs, self.model.outputs), self._work / BEST)
+        for variable, value in zip(self.model.trainable_variables, raw, strict=True):
+            variable.assign(value)
+        self._history.append(reached)
+        temporary = self._work / f"{HISTORY}.new"
+        temporary.write_text(json.dumps([asdict(one) for one in self._history], indent=1))
+        temporary.replace(self._work / HISTORY)
+        self._report(reached)
+        best = max(range(len(self._history)), key=lambda i: self._history[i].score)
+        waited = len(self._history) - 1 - max(best, self._schedule.epochs // 2)
+        self.model.stop_training = waited >= self._schedule.patience
+
+    def _measure(self, epoch: int, training_loss: float) -> Epoch:
+        logits = np.concatenate([self.model.predict_on_batch(batch) for batch in _batches(self._views)])
+        log_probabilities = log_softmax(logits, axis=1)
+        return Epoch(
+            epoch=epoch,
+            training_loss=training_loss,
+            validation_loss=-float(log_probabilities[np.arange(len(self._labels)), self._labels].mean()),
+            accuracy=float((logits.argmax(axis=1) == self._labels).mean()),
+            macro_f1=float(f1_score(self._labels, logits.argmax(axis=1), average="macro", zero_division=0)),
+            macro_auroc=macro_auroc(softmax(logits, axis=1), self._labels),
+            seconds=time.perf_counter() - self._start,
+        )
+
+
+def _batches(views: np.ndarray) -> list[np.ndarray]:
+    return [views[start : start + 32] for start in range(0, len(views), 32)]
+
+
+def _save(network: keras.Model, path: Path) -> None:
+    temporary = path.with_name(f"new-{path.name}")
+    network.save(temporary)
+    temporary.replace(path)

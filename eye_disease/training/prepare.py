@@ -1,0 +1,92 @@
+"""From a manifest to photos that may be trained on: readable, without contradictions, split by group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eye_disease.training import split as manifest
+from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
+from eye_disease.training.photos import Photos, load_squares
+from eye_disease.training.split import DataError
+from model_code.preprocessing import Recipe
+
+SQUARES, DUPLICATES, USED = "squares.npy", "duplicates.csv", "manifest.csv"
+"""In the work folder: the decoded photos, the pairs of photos alike, the manifest as it was used."""
+
+
+@dataclass
+class Preparation:
+    """Photos, and what a person should know about them."""
+
+    photos: Photos
+    remarks: list[str] = field(default_factory=list)
+
+
+def prepare_photos(
+    rows: pd.DataFrame,
+    folder: Path,
+    classes: tuple[str, ...] | None,
+    recipe: Recipe,
+    work: Path,
+    drop_bad: bool,
+    validation_share: float,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Preparation:
+    """Check, decode, compare and split; the work folder keeps the decoded photos and two reports.
+
+    drop_bad: leave unreadable photos and those that bear two labels out, instead of refusing the set.
+    Raises DataError with what is wrong.
+    """
+    classes = manifest.check(rows, classes)
+    rows = rows.reset_index(drop=True)
+    work.mkdir(parents=True, exist_ok=True)
+    squares, problems = load_squares(folder, rows, recipe, work / SQUARES, progress)
+    remarks = []
+    if problems:
+        path, problem = next(iter(problems.items()))
+        said = f"{len(problems)} of {len(rows)} photos cannot be read, the first: {path}: {problem}"
+        remarks.append(_drop_or_refuse(said, drop_bad))
+        rows = rows[~rows["path"].isin(problems)]
+    pairs = find_duplicates(rows, squares[rows.index.to_numpy()])
+    pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
+    if len(pairs):
+        remarks.append(f"{len(pairs)} pairs of photos look alike ({pairs['identical'].sum()} identical): {work / DUPLICATES}.")
+    if len(bad := contradicting(pairs)):
+        said = f"{len(bad)} photos bear two labels, the first: {bad['path_1'].iloc[0]} and {bad['path_2'].iloc[0]}"
+        remarks.append(_drop_or_refuse(said, drop_bad))
+        contradictory = np.unique(bad[["first", "second"]].to_numpy(int))
+    else:
+        contradictory = np.array([], int)
+    rows, remarks = _split(rows, pairs, remarks, validation_share, seed, contradictory)
+    manifest.check(rows, classes)
+    rows.to_csv(work / USED, index=False)
+    return Preparation(Photos(rows, squares, classes, recipe), remarks)
+
+
+def _split(
+    rows: pd.DataFrame, pairs: pd.DataFrame, remarks: list[str], share: float, seed: int, left_out: np.ndarray
+) -> tuple[pd.DataFrame, list[str]]:
+    if rows["split"].isna().any():
+        if (rows["group"] == rows["path"]).all():
+            remarks.append(
+                "No group column: photos of one patient (both eyes, repeated visits) may lie on both sides of the split, and "
+                "then every validation figure is too good. Add a column `group` with the patient to the manifest."
+            )
+        rows = rows.assign(group=joined_groups(rows["group"], pairs))
+    elif len(pairs):
+        sides = rows["split"].to_numpy()
+        across = sides[pairs["first"].to_numpy(int)] != sides[pairs["second"].to_numpy(int)]
+        if across.any():
+            remarks.append(f"{across.sum()} pairs of photos alike lie on both sides of the given split; see {DUPLICATES}.")
+    rows = rows.drop(index=rows.index[left_out])
+    return manifest.split(rows, share, seed), remarks
+
+
+def _drop_or_refuse(said: str, drop_bad: bool) -> str:
+    if not drop_bad:
+        raise DataError(f"{said}. Correct the set, or leave them out with --drop-bad.")
+    return f"{said}. Left out."

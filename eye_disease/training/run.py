@@ -1,0 +1,159 @@
+"""A whole training: photos -> network -> package, recorded in MLflow, resumable."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from eye_disease.training import network as networks
+from eye_disease.training import tracking
+from eye_disease.training.dataset import AugmentedPhotos, scale_batch
+from eye_disease.training.loop import BEST, LAST, Epoch, Schedule, read_history, resumed, train
+from eye_disease.training.malloc import keep_freed_memory
+from eye_disease.training.package import Finished, finish
+from eye_disease.training.photos import Photos
+from eye_disease.training.prepare import prepare_photos
+from eye_disease.training.registered import fetch
+from eye_disease.training.teachers import Teachers
+from model_code.package import ModelFacts
+from model_code.preprocessing import Recipe
+from model_code.schema import MODEL_NAME
+
+OPTIONS = "options.json"
+"""In the work folder: what the training was started with."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train on what."""
+
+    rows: pd.DataFrame
+    """eye_disease.training.split's table"""
+    folder: Path
+    """Where the photos' paths start."""
+    base: str
+    """See training.network.build."""
+    work: Path
+    """Holds everything that resuming needs; reports and plots."""
+    output: Path
+    """The folder of the model package."""
+    canary: Path
+    """A photo whose answer the package keeps."""
+    classes: tuple[str, ...] | None = None
+    """None: the labels, in alphabetical order."""
+    size: int = 224
+    """Side of the network's input, pixels."""
+    frozen: float = 0.0
+    """Share of the layers, from the input on, that keep their weights."""
+    teachers: tuple[str, ...] = ()
+    """`.keras` files whose mean answer is half of every label."""
+    drop_bad: bool = False
+    validation_share: float = 0.15
+    description: str = ""
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def options(self) -> dict[str, object]:
+        """What must be the same when a training is resumed."""
+        names = ("base", "size", "frozen", "drop_bad", "validation_share")
+        return (
+            {name: getattr(self, name) for name in names}
+            | asdict(self.schedule)
+            | {"teachers": list(self.teachers), "photos": len(self.rows)}
+        )
+
+
+def run(training: Training) -> Finished:
+    """Train (or go on training) and write the package.
+
+    Raises DataError for photos that cannot be trained on, ValueError for a base or a work folder that does not fit.
+    """
+    work, schedule, options = training.work, training.schedule, training.options()
+    work.mkdir(parents=True, exist_ok=True)
+    _check_options(training)
+    keep_freed_memory()
+    keras.utils.set_random_seed(schedule.seed)
+    training, recipe = _resolved(training)
+    prepared = prepare_photos(
+        training.rows,
+        training.folder,
+        training.classes,
+        recipe,
+        work,
+        training.drop_bad,
+        training.validation_share,
+        schedule.seed,
+        _say_progress,
+    )
+    for remark in prepared.remarks:
+        print(f"Note: {remark}", flush=True)
+    photos = prepared.photos
+    with tracking.tracked(work, options) as tracks:
+        history = _train(training, photos, tracks)
+        facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
+        finished = finish(work / BEST, photos, training.folder, training.canary, training.output, facts)
+        if tracks:
+            tracking.log_result(finished, history, photos, work)
+    return finished
+
+
+def _resolved(training: Training) -> tuple[Training, Recipe]:
+    """The base as a file or a name, and how its photos are prepared."""
+    if training.base.startswith("models:/"):
+        source, facts = fetch(training.base, training.work / "base")
+        size = facts.recipe.input_size
+        return replace(training, base=str(source), classes=training.classes or facts.classes, size=size), facts.recipe
+    scaling = "none" if networks.is_file(training.base) else networks.scaling_of(training.base)
+    return training, Recipe(training.size, scaling=scaling)
+
+
+def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
+    schedule, work = training.schedule, training.work
+    started = read_history(work)
+    build = networks.build
+    network = resumed(work) if started else build(training.base, len(photos.classes), training.size, training.frozen)
+    if started:
+        print(f"Going on after epoch {len(started)} in {work}.", flush=True)
+    if schedule.epochs == 0:
+        network.save(work / BEST)
+        return []
+    validation = photos.of("val")
+    pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
+    teachers = Teachers(training.teachers, photos.classes, training.size) if training.teachers else None
+    augmented = AugmentedPhotos(
+        photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from, teachers
+    )
+    start = time.monotonic()
+
+    def report(epoch: Epoch) -> None:
+        done = epoch.epoch + 1
+        left = (time.monotonic() - start) / (done - len(started)) * (schedule.epochs - done)
+        print(
+            f"epoch {done}/{schedule.epochs}: loss {epoch.training_loss:.3f}, validation loss {epoch.validation_loss:.3f}, "
+            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}; "
+            f"{epoch.seconds:.0f} s, about {left / 60:.0f} min left",
+            flush=True,
+        )
+        if tracks:
+            tracking.log_epoch(epoch)
+
+    return train(network, augmented, pairs, schedule, work, report)
+
+
+def _check_options(training: Training) -> None:
+    """Keep the options with the work; raise ValueError where the folder holds a training with others."""
+    path, asked = training.work / OPTIONS, training.options()
+    if (training.work / LAST).is_file() and path.is_file() and (held := json.loads(path.read_text())) != asked:
+        changed = [f"{name}: {held.get(name)} -> {value}" for name, value in asked.items() if held.get(name) != value]
+        raise ValueError(
+            f"{training.work} holds a training with other options ({', '.join(changed)}). "
+            "Give the same options to go on with it, or another --work folder to start anew."
+        )
+    path.write_text(json.dumps(asked, indent=1))
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done % 500 == 0 or done == total:
+        print(f"{done} of {total} photos read", flush=True)

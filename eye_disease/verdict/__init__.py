@@ -1,0 +1,1 @@
+"""From a profile to a verdict: rules, drift, performance and service, each held against its limit."""

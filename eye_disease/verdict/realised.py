@@ -1,0 +1,80 @@
+"""How good the answers were, as far as labels have come: accuracy, recall per class, calibration."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eye_disease.evaluation.shares import Share, calibration_error
+from eye_disease.records.labels import Labels, time_of
+from eye_disease.records.store import RecordStore
+
+_COLUMNS = ["prediction_id", "predicted_class", "confidence"]
+_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
+"""A prediction's id is made before its record's timestamp: at most the time a request takes."""
+
+
+@dataclass(frozen=True)
+class RealisedPerformance:
+    """A version's performance on the predictions that have a label."""
+
+    labelled: int
+    """Answered predictions with a label."""
+    correct: int
+    """Those answered with their label."""
+    accuracy: Share | None
+    """None without labels, as the fields below."""
+    recall: dict[str, Share]
+    """Class -> share of its labelled photos that were answered so; classes without labelled photos are left out."""
+    calibration_error: float | None
+    """Expected calibration error, 15 bins of equal width (Guo et al., ICML 2017)."""
+    unanswered: int
+    """Labels of photos that had an error instead of an answer."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Labels joined to the records of every version."""
+
+    versions: dict[str, RealisedPerformance]
+    waiting: int
+    """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
+
+
+def join(labels: Labels, stores: list[RecordStore], start: datetime | None = None, end: datetime | None = None) -> Joined:
+    """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`."""
+    times = {one: time_of(one) for one in labels.current}
+    ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
+    found = {store.version: _joined(labels, ids, times, store) for store in stores if ids}
+    held = sum(table.num_rows for table in found.values())
+    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
+
+
+def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: RecordStore) -> pa.Table:
+    wanted = pa.array(ids, pa.string())
+    first = min(times[one] for one in ids) - _BETWEEN_ID_AND_RECORD
+    last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
+    batches = store.read_batches(_COLUMNS, start=first, end=last) if store.state().classes else ()
+    rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
+    schema = pa.schema({"prediction_id": pa.string(), "predicted_class": pa.string(), "confidence": pa.float64()})
+    table = pa.Table.from_batches([batch for batch in rows if batch.num_rows], schema=schema)
+    truth = [labels.current[one].label for one in table["prediction_id"].to_pylist()]
+    return table.append_column("label", pa.array(truth, pa.string()))
+
+
+def performance_of(joined: pa.Table) -> RealisedPerformance:
+    """Of predictions with labels: columns `predicted_class` and `confidence`, null where there was an error, and `label`."""
+    answered = joined.filter(pc.is_valid(joined["predicted_class"]))
+    if not answered.num_rows:
+        return RealisedPerformance(0, 0, None, {}, None, joined.num_rows)
+    right = pc.equal(answered["predicted_class"], answered["label"]).to_numpy()
+    truth = answered["label"].to_numpy()
+    return RealisedPerformance(
+        labelled=answered.num_rows,
+        correct=int(right.sum()),
+        accuracy=Share.of(right),
+        recall={name: Share.of(right[truth == name]) for name in sorted(set(truth))},
+        calibration_error=calibration_error(answered["confidence"].to_numpy(), right),
+        unanswered=joined.num_rows - answered.num_rows,
+    )

@@ -1,0 +1,58 @@
+"""Whether the service itself is well: errors, latency, its health probe, lost records."""
+
+from scipy.stats import binom
+
+from eye_disease.monitoring.probe import Health
+from eye_disease.profiles.profile import Profile
+from eye_disease.verdict.check import Check
+from eye_disease.verdict.limits import DriftLimits
+
+
+def service_checks(profile: Profile, limits: DriftLimits, health: Health | None, missing_records: int) -> list[Check]:
+    """Error share, 99th percentile of the latency, lost records, probe; those there is something to say of.
+
+    health: of the probe; None: not probed. missing_records: gaps in the sequence numbers of the window's processes.
+    """
+    whole = profile.whole
+    n = whole.answered + whole.failed
+    checks = []
+    if n:
+        share = whole.failed / n
+        codes = ", ".join(f"{count} {code}" for code, count in sorted(whole.errors.items(), key=lambda one: -one[1])[:3])
+        # Exact binomial test that the true share is above the limit: three errors in a small window are not yet a trend.
+        p_value = float(binom.sf(whole.failed - 1, n, limits.max_error_share))
+        checks.append(_check("error_code", "share", share, limits.max_error_share, n, "drift", codes, p_value))
+    if (p99 := whole.latency_quantile(0.99)) is not None:
+        checks.append(_check("inference_time_ms", "p99_latency", p99, limits.max_p99_ms, whole.answered, "warning"))
+    if lost := max(profile.lost, missing_records):  # a gap includes what its process has reported as lost
+        total = n + lost
+        problem = f"{lost} records lost: the log could not be written, or files are missing"
+        checks.append(_check("sequence", "lost_share", lost / total, limits.max_lost_share, total, "warning", problem))
+    if health is not None:
+        checks.append(_check("probe", "failures", float(not health.up), 0.0, 1, "drift", health.reason or ""))
+    return checks
+
+
+def _check(
+    stream: str,
+    statistic: str,
+    value: float,
+    limit: float,
+    n: int,
+    worst: str,
+    problem: str = "",
+    p_value: float | None = None,
+) -> Check:
+    return Check(
+        source="service",
+        stream=stream,
+        statistic=statistic,
+        value=value,
+        limit=limit,
+        n=n,
+        beyond=value > limit,
+        p_value=p_value,
+        problem=problem,
+        insignificant="warning",
+        significant=worst,
+    )

@@ -1,0 +1,288 @@
+"""Models as users build them: what is served, what is refused, and that LiteRT and Keras agree. Loads TensorFlow."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras.applications.imagenet_utils import preprocess_input
+from PIL import Image
+
+from eye_disease.conversion.litert import DisagreementError, largest_difference, require_agreement, to_litert
+from eye_disease.conversion.package_builder import add_network, seal
+from model_code.classifier import Classifier
+from model_code.keras_model import check_shape, dissect, load_keras, with_heads
+from model_code.package import CANARY_ANSWER, LITERT_FILE, ModelFacts, Statistics, file_sha256, keras_file
+from model_code.preprocessing import Recipe, prepare, scale
+from model_code.runtime import KerasRuntime, LiteRTRuntime
+from model_code.settings import ServingSettings
+from tests.support.photos import PACKAGE, SAMPLES, fundus
+
+# Keras hands its variables to NumPy by a protocol that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+
+SIDE = 32
+CLASSES = ("a", "b", "c")
+FACTS = ModelFacts("own", CLASSES, Recipe(SIDE, crop="none", scaling="unit"))
+CANARY = SAMPLES / "canary.jpg"
+SETTINGS = ServingSettings.from_env({})
+Head = Callable[[Any], Any]
+
+
+def _network(head: Head) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    image = keras.Input((SIDE, SIDE, 3))
+    feature_map = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
+    return keras.Model(image, head(feature_map))
+
+
+def _pooled(*after: layers.Layer) -> Head:
+    def head(feature_map: Any) -> Any:
+        tensor = layers.GlobalAveragePooling2D()(feature_map)
+        for layer in after:
+            tensor = layer(tensor)
+        return tensor
+
+    return head
+
+
+def _logits(feature_map: Any) -> Any:
+    return layers.Dense(3)(layers.GlobalAveragePooling2D()(feature_map))
+
+
+def _not_convertible(feature_map: Any) -> Any:
+    return _logits(keras.ops.erfinv(keras.ops.tanh(feature_map) * 0.9))
+
+
+def _saved(model: keras.Model, folder: Path, suffix: str = ".keras") -> Path:
+    path = folder / f"own{suffix}"
+    model.save(path)
+    return path
+
+
+def _image(seed: int = 0) -> np.ndarray:
+    return scale(prepare(fundus(64, seed), FACTS.recipe), FACTS.recipe)
+
+
+@pytest.mark.parametrize(
+    ("head", "output_kind", "has_feature_map"),
+    [
+        (_pooled(layers.Dense(3)), "logits", True),
+        (_pooled(layers.Dense(3, activation="linear")), "logits", True),
+        (_pooled(layers.Dense(3, activation="softmax")), "probabilities", True),
+        (_pooled(layers.Dense(3), layers.Softmax()), "probabilities", True),
+        (_pooled(layers.Dense(3), layers.Activation("softmax")), "probabilities", True),
+        (_pooled(layers.Dropout(0.3), layers.Dense(3)), "logits", True),
+        (_pooled(layers.Dense(5, activation="relu"), layers.Dense(3)), "logits", False),
+        (_pooled(layers.BatchNormalization(), layers.Dense(3)), "logits", False),
+        (lambda x: layers.Dense(3)(layers.Flatten()(x)), "logits", False),
+        (lambda x: layers.Dense(3)(layers.GlobalMaxPooling2D()(x)), "logits", False),
+        (lambda x: layers.Dense(3)(keras.ops.sort(layers.GlobalAveragePooling2D()(x))), "logits", False),
+    ],
+    ids=["plain", "linear", "softmax", "softmax layer", "activation", "dropout", "two dense", "norm", "flatten", "max", "op"],
+)
+def test_the_last_layers_are_understood(head: Head, output_kind: str, has_feature_map: bool, tmp_path: Path) -> None:
+    model = load_keras(_saved(_network(head), tmp_path))
+    anatomy = dissect(model)
+    outputs = {name: np.asarray(array) for name, array in with_heads(model)(_image()).items()}
+    assert anatomy.output_kind == output_kind
+    assert (anatomy.feature_map is not None) == has_feature_map == ("feature_map" in outputs)
+    assert outputs["output"] == pytest.approx(np.asarray(model(_image())))
+    logits = outputs["embedding"] @ anatomy.dense.kernel.numpy() + anatomy.dense.bias.numpy()
+    expected = logits if output_kind == "logits" else np.asarray(keras.ops.softmax(logits))
+    assert outputs["output"] == pytest.approx(expected, abs=1e-5)
+    if has_feature_map:
+        assert outputs["embedding"] == pytest.approx(outputs["feature_map"].mean(axis=(1, 2)), abs=1e-5)
+
+
+def test_a_softmax_that_is_no_layer_is_not_taken_for_logits(tmp_path: Path) -> None:
+    """Taken for logits, its probabilities would go through a second softmax and no answer would be confident."""
+    model = load_keras(_saved(_network(lambda x: keras.ops.softmax(_logits(x))), tmp_path))
+    try:
+        assert dissect(model).output_kind == "probabilities"
+    except ValueError as refused:
+        assert "Expected" in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("head", "problem"),
+    [
+        (_pooled(layers.Dense(3, activation="sigmoid")), "activation is 'sigmoid'. Expected softmax"),
+        (_pooled(layers.Dense(3), layers.Activation("tanh")), "activation is 'tanh'. Expected softmax"),
+        (_pooled(layers.Dense(3), layers.Rescaling(2.0)), "ends in a Rescaling layer. Expected a Dense"),
+        (_pooled(layers.Dense(3), layers.Dropout(0.1)), "ends in a Dropout layer. Expected a Dense"),
+        (lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 1)(x)), "ends in a GlobalAveragePooling2D layer"),
+        (_pooled(layers.Dense(3, activation=layers.ReLU())), "Expected softmax"),
+    ],
+)
+def test_a_model_that_does_not_end_in_a_classifier_is_refused(head: Head, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        dissect(_network(head))
+
+
+def test_a_model_of_another_shape_is_refused_with_what_was_expected() -> None:
+    model = _network(_logits)
+    check_shape(model, CLASSES, SIDE)
+    check_shape(keras.Model(any_size := keras.Input((None, None, 3)), _logits(any_size)), CLASSES, SIDE)
+    two_inputs = keras.Model([model.input, extra := keras.Input((3,))], layers.Add()([model.output, extra]))
+    two_outputs = keras.Model(model.input, [model.output, model.output])
+    for wrong, classes, size, problem in (
+        (model, ("a", "b"), SIDE, r"output has shape \(3,\). Expected \(2,\)"),
+        (model, CLASSES, 64, r"images of shape \(32, 32, 3\). Expected \(64, 64, 3\); see --image-size"),
+        (two_inputs, CLASSES, SIDE, "2 inputs and 1 outputs"),
+        (two_outputs, CLASSES, SIDE, "1 inputs and 2 outputs"),
+        (_network(lambda x: x), CLASSES, SIDE, r"output has shape \(15, 15, 8\)"),
+        (keras.Model(flat := keras.Input((9,)), layers.Dense(3)(flat)), CLASSES, SIDE, r"images of shape \(9,\)"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            check_shape(wrong, classes, size)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_sequential_model_is_the_same_as_a_functional_one(suffix: str, tmp_path: Path) -> None:
+    stack = [keras.Input((SIDE, SIDE, 3)), layers.Conv2D(8, 3), layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    sequential = keras.Sequential(stack)
+    nested = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.Sequential(stack[:2]), *stack[2:]])
+    for model in (sequential, nested):
+        loaded = load_keras(_saved(model, tmp_path, suffix))
+        assert dissect(loaded).feature_map is not None
+        assert np.asarray(with_heads(loaded)(_image())["output"]) == pytest.approx(np.asarray(model(_image())), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_files_that_hold_no_usable_model_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").touch()
+    for name in ("bad.keras", "bad.h5"):
+        (tmp_path / name).write_bytes(b"this is no model")
+    unbuilt = _saved(keras.Sequential([layers.Conv2D(8, 3), layers.GlobalAveragePooling2D(), layers.Dense(3)]), tmp_path)
+    with pytest.raises(ValueError, match="no fixed input shape"):
+        load_keras(unbuilt)
+    for name in ("own.txt", "none.keras", "bad.keras", "bad.h5"):
+        with pytest.raises(ValueError, match=r"Expected an existing|\.keras"):
+            load_keras(tmp_path / name)
+
+
+def test_a_model_with_a_layer_of_its_own_is_refused(tmp_path: Path) -> None:
+    with keras.saving.CustomObjectScope({"Own": Own}):
+        path = _saved(_network(_pooled(Own(), layers.Dense(3))), tmp_path)
+    with pytest.raises(ValueError, match="Own"):
+        load_keras(path)
+
+
+class Own(layers.Layer):
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_litert_and_keras_runtimes_give_the_same_answer(softmax: bool, tmp_path: Path) -> None:
+    model = _network(_pooled(layers.Dense(3, activation="softmax" if softmax else None)))
+    path = _saved(model, tmp_path)
+    (tmp_path / LITERT_FILE).write_bytes(to_litert(load_keras(path), SIDE))
+    runtimes = LiteRTRuntime(tmp_path / LITERT_FILE, threads=2), KerasRuntime(path, SIDE, threads=2)
+
+    def outputs(seed: int) -> list[dict[str, np.ndarray]]:
+        found = []
+        for runtime in runtimes:
+            with runtime.session() as infer:
+                found.append(infer(_image(seed)))
+        return found
+
+    with ThreadPoolExecutor(4) as executor:
+        for given, expected in executor.map(outputs, range(12)):
+            assert set(given) == set(expected) == {"output", "embedding", "feature_map"}
+            for name, array in expected.items():
+                assert given[name].shape == array.shape
+                assert given[name] == pytest.approx(array, abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_an_own_model_becomes_a_package_that_answers(suffix: str, softmax: bool, tmp_path: Path) -> None:
+    model = _network(_pooled(layers.Dense(3, activation="softmax" if softmax else None)))
+    source, package = _saved(model, tmp_path, suffix), tmp_path / "package"
+    package.mkdir()
+    facts, class_weights = add_network(package, source, FACTS)
+    facts = seal(package, facts, Statistics(class_weights), CANARY)
+    assert (facts.runtime, facts.output_kind) == ("litert", "probabilities" if softmax else "logits")
+    assert facts.provenance["keras_agreement"]["largest_difference"] < 1e-4
+    assert facts.provenance["keras_agreement"]["litert_sha256"] == file_sha256(package / LITERT_FILE)
+    assert keras_file(package).read_bytes() == source.read_bytes()
+    with Image.open(CANARY) as canary:
+        output = np.asarray(model(scale(prepare(canary.convert("RGB"), FACTS.recipe), FACTS.recipe)))[0]
+    expected = output if softmax else np.exp(output) / np.exp(output).sum()
+    answer = Classifier(package, "1", SETTINGS).classify(CANARY.read_bytes(), explain=True).answer
+    assert [answer[f"prob_{name}"] for name in CLASSES] == pytest.approx(expected, abs=0.02)
+    assert answer["heatmap_png"]
+    assert json.loads((package / CANARY_ANSWER).read_text())["confidence"] == pytest.approx(answer["confidence"])
+
+
+def test_a_model_litert_cannot_convert_is_served_by_keras(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = _saved(_network(_not_convertible), tmp_path)
+    (package := tmp_path / "package").mkdir()
+    facts, class_weights = add_network(package, source, FACTS, runtime="auto")
+    facts = seal(package, facts, Statistics(class_weights), CANARY)
+    assert facts.runtime == ModelFacts.load(package).runtime == "keras"
+    assert "It will be served by Keras." in caplog.text
+    assert not (package / LITERT_FILE).exists()
+    answer = Classifier(package, "1", SETTINGS).classify(CANARY.read_bytes()).answer
+    assert answer["error"] is None
+    assert sum(answer[f"prob_{name}"] for name in CLASSES) == pytest.approx(1)
+
+
+def test_a_model_litert_cannot_convert_is_refused_where_litert_is_asked_for(tmp_path: Path) -> None:
+    source = _saved(_network(_not_convertible), tmp_path)
+    with pytest.raises(ValueError, match="LiteRT cannot convert this model"):
+        add_network(tmp_path, source, FACTS, runtime="litert")
+
+
+def test_keras_serves_a_convertible_model_where_keras_is_asked_for(tmp_path: Path) -> None:
+    (package := tmp_path / "package").mkdir()
+    facts, _ = add_network(package, _saved(_network(_logits), tmp_path), FACTS, runtime="keras")
+    assert facts.runtime == "keras"
+    assert not (package / LITERT_FILE).exists()
+
+
+def test_a_litert_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
+    (package := tmp_path / "package").mkdir()
+    facts, class_weights = add_network(package, _saved(_network(_logits), tmp_path), FACTS)
+    other = _network(_logits)
+    other.layers[-1].set_weights([other.layers[-1].kernel.numpy() * 3, np.float32([1, 0, -1])])
+    (package / LITERT_FILE).write_bytes(to_litert(other, SIDE))
+    assert largest_difference(package, facts, fundus(64)) > 0.05
+    with pytest.raises(DisagreementError, match="--runtime keras"):
+        seal(package, facts, Statistics(class_weights), CANARY)
+
+
+@pytest.mark.parametrize(("difference", "agrees"), [(0.0, True), (0.005, True), (0.0051, False), (float("nan"), False)])
+def test_agreement_has_a_limit(difference: float, agrees: bool) -> None:
+    if agrees:
+        require_agreement(difference)
+    else:
+        with pytest.raises(DisagreementError):
+            require_agreement(difference)
+
+
+@pytest.mark.parametrize("scaling", ["tf", "torch", "caffe"])
+def test_a_scaling_is_that_of_keras_applications(scaling: str) -> None:
+    view = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    expected = preprocess_input(view[None].astype(np.float32), mode=scaling)
+    assert scale(view, Recipe(SIDE, crop="none", scaling=scaling)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_bundled_network_is_what_its_litert_file_says(retina: bytes, tmp_path: Path) -> None:
+    model, facts = load_keras(keras_file(PACKAGE)), ModelFacts.load(PACKAGE)
+    dense, weights = dissect(model).dense, Statistics.load(PACKAGE).class_weights
+    image = scale(prepare(fundus(400), facts.recipe), facts.recipe)
+    outputs = {name: np.asarray(array)[0] for name, array in with_heads(model)(image).items()}
+    with LiteRTRuntime(PACKAGE / LITERT_FILE, threads=1).session() as infer:
+        for name, array in infer(image).items():
+            assert array == pytest.approx(outputs[name], abs=2e-3)
+    assert weights == pytest.approx(dense.kernel.numpy())
+    logits = (outputs["feature_map"] @ weights).mean(axis=(0, 1)) + dense.bias.numpy()
+    assert logits == pytest.approx(outputs["output"], abs=1e-4)

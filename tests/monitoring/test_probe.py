@@ -1,0 +1,213 @@
+"""A server is up if it gives its canary photo the answer that was registered with it, and down with a reason otherwise."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import mlflow
+import pytest
+
+from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
+from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.monitoring.served import probe_served
+from eye_disease.profiles.reference import REFERENCE_FILE, Reference
+from eye_disease.records.storage import Storage
+from tests.support.servers import NAME, PROJECT, Served, free_port, read_records
+
+PACKAGE = PROJECT / "models"
+
+
+@pytest.fixture(scope="module")
+def canary() -> Canary:
+    return Canary.of_package(PACKAGE)
+
+
+@contextmanager
+def _server(ping: int, answer: Callable[[], tuple[int, bytes]]) -> Iterator[str]:
+    """A server that answers /ping with a status, and /invocations as told."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _send(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self._send(ping, b"")
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._send(*answer())
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def _predictions(canary: Canary, **changes: Any) -> bytes:
+    return json.dumps({"predictions": [canary.expected | {"model_version": "7", "error_code": None} | changes]}).encode()
+
+
+def test_the_served_model_is_up_and_its_canary_is_marked(served: Served, canary: Canary) -> None:
+    def canaries() -> list[dict[str, object]]:
+        return [one for one in read_records(served.records) if one["image_id"] == "canary"]
+
+    before = len(canaries())
+    found = probe(served.url, canary)
+    assert (found.up, found.reason, found.model_version) == (True, None, "1")
+    assert found.response_time_ms > 0
+    assert len(canaries()) == before + 1
+    assert all(record["canary"] is True for record in canaries())
+
+
+def test_the_package_of_a_registered_version_is_fetched_once(
+    registry: dict[str, str], canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    packages = Packages(tmp_path, timeout_seconds=20)
+    mlflow.set_tracking_uri(registry["MLFLOW_TRACKING_URI"])
+    fetched = packages.find(NAME, "1")
+    assert fetched is not None
+    assert Canary.of_package(fetched) == canary
+    assert Reference.load(fetched / REFERENCE_FILE).name == "validation"
+    assert packages.find(NAME, "999") is None
+    assert packages.find("no-such-model", "1") is None
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
+    assert packages.find(NAME, "1") == fetched
+    with pytest.raises(PackageUnavailableError):
+        packages.find(NAME, "2")
+    mlflow.set_tracking_uri(None)
+
+
+def test_packages_that_need_no_registry(tmp_path: Path) -> None:
+    packages = Packages(tmp_path, timeout_seconds=1)
+    assert packages.find(NAME, "bundled") == PACKAGE
+    assert packages.find(NAME, "unregistered") is None
+
+
+def test_the_expected_answer_is_up(canary: Canary) -> None:
+    with _server(200, lambda: (200, _predictions(canary))) as url:
+        found = probe(url, canary)
+    assert found == Health(True, None, found.response_time_ms, "7")
+
+
+@pytest.mark.parametrize(
+    ("ping", "answer", "reason", "wrong"),
+    [
+        (503, (200, {}), "/ping: HTTP status 503.", False),
+        (200, (500, {}), "The canary photo was not answered: HTTP status 500.", False),
+        (200, (200, {"predicted_class": "normal"}), "predicted_class is 'normal', expected", True),
+        (200, (200, {"confidence": 0.5}), "The answer to the canary photo is wrong: confidence is 0.5, expected 0.9", True),
+        (200, (200, {"confidence": None}), "confidence is None", True),
+        (200, (200, {"error_code": "internal_error"}), "answered with the error internal_error", True),
+        (200, (200, {"error_code": "image_too_many_bytes"}), "answered with the error image_too_many_bytes", False),
+    ],
+)
+def test_a_server_that_answers_ping_but_not_rightly_is_down(
+    canary: Canary, ping: int, answer: tuple[int, dict], reason: str, wrong: bool
+) -> None:
+    with _server(ping, lambda: (answer[0], _predictions(canary, **answer[1]))) as url:
+        found = probe(url, canary)
+    assert (found.up, found.wrong) == (False, wrong)
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b"[]", b"null", b'{"predictions": []}', b'{"predictions": [1]}', b"\xff"]
+)
+def test_something_else_behind_the_url_is_down(canary: Canary, body: bytes) -> None:
+    with _server(200, lambda: (200, body)) as url:
+        found = probe(url, canary)
+    assert not found.up
+    assert "not an answer of this model" in found.reason
+    assert found.response_time_ms is not None
+
+
+def test_a_server_that_hangs_is_down(canary: Canary) -> None:
+    def late() -> tuple[int, bytes]:
+        time.sleep(0.6)
+        return 200, b""
+
+    with _server(200, late) as url:
+        found = probe(url, canary, timeout_seconds=0.2)
+    assert (found.up, found.reason) == (False, "The canary photo was not answered: no answer in time.")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = probe(f"http://127.0.0.1:{silent.getsockname()[1]}", canary, timeout_seconds=0.2)
+    assert found == Health(False, "/ping: no answer in time.", None, None)
+
+
+def test_no_server_is_down(canary: Canary) -> None:
+    found = probe(f"http://127.0.0.1:{free_port()}", canary)
+    assert not found.up
+    assert "/ping: no connection" in found.reason
+    assert found.response_time_ms is None
+
+
+def test_a_connection_that_breaks_is_down(canary: Canary) -> None:
+    def nonsense(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.recv(1000)
+        connection.sendall(b"SSH-2.0-nothing\r\n")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=nonsense, args=(listener,))
+        thread.start()
+        found = probe(f"http://127.0.0.1:{listener.getsockname()[1]}", canary, timeout_seconds=5)
+        thread.join()
+    assert not found.up
+    assert "/ping:" in found.reason
+
+
+class Registered(Packages):
+    """A registry with the versions 1 and 2, whose canaries have different answers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, timeout_seconds=1)
+        for version, decision in (("1", "report"), ("2", "retake")):
+            package = folder / NAME / version
+            package.mkdir(parents=True)
+            (package / "canary.jpg").write_bytes(b"photo")
+            (package / "canary.json").write_text(json.dumps({"decision": decision}))
+
+
+def _wrote(log: Path, version: str, hour: int) -> None:
+    (log / NAME / version).mkdir(parents=True)
+    (log / NAME / version / f"20260301T{hour:02d}-p.jsonl").touch()
+
+
+@pytest.mark.parametrize(("decision", "up"), [("retake", True), ("report", False)])
+def test_each_version_is_asked_for_its_own_answer(tmp_path: Path, decision: str, up: bool) -> None:
+    """Version 1 wrote last; 2 is served by now."""
+    _wrote(tmp_path, "1", 12)
+    answer = {"predictions": [{"decision": decision, "model_version": "2", "error_code": None}]}
+    with _server(200, lambda: (200, json.dumps(answer).encode())) as url:
+        found = probe_served(url, Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert found is not None
+    assert (found[0], found[1].up) == ((NAME, "2"), up)
+
+
+def test_a_server_that_names_no_version_is_the_one_that_wrote_last(tmp_path: Path) -> None:
+    _wrote(tmp_path, "2", 11)
+    _wrote(tmp_path, "1", 12)
+    found = probe_served(f"http://127.0.0.1:{free_port()}", Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert found is not None
+    assert (found[0], found[1].up) == ((NAME, "1"), False)
+
+
+def test_a_version_of_no_registry_cannot_be_probed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _wrote(tmp_path, "unregistered", 12)
+    assert probe_served("http://127.0.0.1:9", Storage(str(tmp_path)), Packages(tmp_path, 1)) is None
+    assert "No health probe" in caplog.text

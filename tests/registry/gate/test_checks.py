@@ -1,0 +1,235 @@
+"""The gate's rules, on answers made up for the purpose."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from eye_disease.evaluation.figures import Figures, measure
+from eye_disease.evaluation.manifest import DataError
+from eye_disease.evaluation.paired import Paired
+from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
+from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
+from eye_disease.registry.gate.labelled_photos import LabelledPhotos
+from eye_disease.registry.gate.settings import GateSettings
+from model_code.package import ModelFacts
+from model_code.schema import empty_answer
+from tests.support.photos import PACKAGE
+
+CLASSES = ("a", "b")
+SETTINGS = GateSettings(min_photos=10, min_accuracy=0.7, min_macro_f1=0.7, min_recall=0.6, max_calibration_error=0.3)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(10, 2), (5, 5), (0, 7), (1, 0), (40, 22)])
+def test_the_paired_test_is_the_exact_binomial_on_pairs_that_differ(lost: int, won: int) -> None:
+    before = np.array([True] * lost + [False] * won + [True] * 30 + [False] * 4)
+    now = np.array([False] * lost + [True] * won + [True] * 30 + [False] * 4)
+    found = Paired.of(before, now)
+    assert (found.lost, found.won) == (lost, won)
+    assert found.p_worse == pytest.approx(binom.sf(lost - 1, lost + won, 0.5))
+
+
+def test_the_paired_test_of_a_worked_example() -> None:
+    """Ten heads or more in twelve throws: (66 + 12 + 1) / 4096."""
+    found = Paired.of(np.arange(12) < 10, np.arange(12) >= 10)
+    assert found.p_worse == pytest.approx(79 / 4096)
+    assert Paired.of(np.ones(5, bool), np.ones(5, bool)).p_worse == 1
+
+
+def test_a_limit_itself_passes_and_what_is_no_number_does_not() -> None:
+    assert Check.at_most("loss", 0.95 - 0.90, 0.05, "GATE_X").passed
+    assert Check.at_least("share", 0.1 + 0.2, 0.3, "GATE_X").passed
+    assert not Check.at_least("share", float("nan"), 0.3, "GATE_X").passed
+    assert not Check.at_most("loss", float("nan"), 0.3, "GATE_X").passed
+    refused = Check.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
+    assert refused.reason == "accuracy is 0.6123 on 90 photos, but at least 0.75 is asked for (GATE_MIN_ACCURACY)"
+
+
+def test_the_table_shows_every_check_and_why_it_refuses() -> None:
+    lines = as_table([Check.at_most("latency", 5, 9, "X"), Check.fact("canary", "wrong", "right", "confidence is 0.1")])
+    assert [line.split()[0] for line in lines] == ["check", "latency", "canary", "refused:"]
+    assert lines[1].endswith("ok")
+    assert lines[2].endswith("REFUSED")
+    assert lines[3] == "refused: canary: confidence is 0.1"
+
+
+def _answer(name: str, confidence: float = 0.9, **changes: Any) -> dict[str, Any]:
+    other = CLASSES[1 - CLASSES.index(name)]
+    known = {"predicted_class": name, f"prob_{name}": confidence, f"prob_{other}": 1 - confidence, "decision": "report"}
+    return empty_answer(CLASSES) | known | changes
+
+
+def _unread(code: str) -> dict[str, Any]:
+    return empty_answer(CLASSES) | {"error": "x", "error_code": code}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (_answer("a"), ""),
+        ({"predicted_class": "a"}, "lacks the columns"),
+        (_unread("internal_error"), "the error internal_error"),
+        (_answer("a", prob_b=0.9), "not shares that add up to 1"),
+        (_answer("a", prob_a=None), "not shares"),
+        (_answer("a", predicted_class="b"), "is not the likeliest"),
+        (_answer("a", decision="treat"), "decision 'treat' is not known"),
+    ],
+)
+def test_a_wrong_answer_is_told_from_a_right_one(answer: dict[str, Any], problem: str) -> None:
+    assert problem in answer_problem(answer, CLASSES)
+    assert bool(answer_problem(answer, CLASSES)) == bool(problem)
+
+
+def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judged:
+    """right: class -> (rightly answered, photos)."""
+    probabilities, labels = [], []
+    for code, (hits, photos) in enumerate(right.values()):
+        for i in range(photos):
+            answer = code if i < hits else 1 - code
+            probabilities.append([confidence, 1 - confidence] if answer == 0 else [1 - confidence, confidence])
+            labels.append(code)
+    scores, codes = np.array(probabilities), np.array(labels)
+    figures = measure(scores, codes, tuple(right), np.full(len(codes), "x"))
+    return Judged(scores, scores.argmax(axis=1) == codes, figures)
+
+
+def _refused(checks: list[Check]) -> list[str]:
+    return [check.name for check in checks if not check.passed]
+
+
+def test_limits_of_a_version_by_itself() -> None:
+    good = _judged({"a": (18, 20), "b": (17, 20)})
+    assert _refused(absolute(good.figures, CLASSES, SETTINGS)) == []
+    poor = _judged({"a": (20, 20), "b": (5, 20)}, confidence=0.99)
+    assert _refused(absolute(poor.figures, CLASSES, SETTINGS)) == [
+        "accuracy",
+        "macro-F1",
+        "recall of b",
+        "calibration error",
+    ]
+    few = replace(SETTINGS, min_photos=41)
+    assert _refused(absolute(good.figures, CLASSES, few)) == ["labelled photos"]
+
+
+def test_a_class_that_no_photo_shows_cannot_be_judged() -> None:
+    figures = measure(np.array([[0.9, 0.1]] * 12), np.zeros(12, int), CLASSES, np.full(12, "x"))
+    (refused,) = [check for check in absolute(figures, CLASSES, SETTINGS) if not check.passed]
+    assert refused.reason == "recall of b: no labelled photo shows this class, so it cannot be judged"
+
+
+def test_a_version_is_refused_for_being_worse_in_any_of_three_ways() -> None:
+    before = _judged({"a": (90, 100), "b": (90, 100)})
+    assert _refused(paired(before, before, SETTINGS)) == []
+    assert _refused(paired(before, _judged({"a": (94, 100), "b": (86, 100)}), SETTINGS)) == []
+    traded = _judged({"a": (100, 100), "b": (84, 100)})  # as good on the whole, but a class pays for it
+    assert _refused(paired(before, traded, SETTINGS)) == ["loss of recall of b"]
+    slightly = _judged({"a": (86, 100), "b": (86, 100)})  # 8 lost, none won: p = 0.004, each class within its limit
+    assert _refused(paired(before, slightly, SETTINGS)) == ["paired test against Production"]
+    sure = _judged({"a": (90, 100), "b": (90, 100)}, confidence=1.0)
+    assert _refused(paired(_judged({"a": (90, 100), "b": (90, 100)}, 0.9), sure, SETTINGS)) == ["rise of calibration error"]
+
+
+def _photos(labels: str) -> LabelledPhotos:
+    rows = pd.DataFrame({"file": [Path("x")] * len(labels), "label": list(labels), "source": ["s"] * len(labels)})
+    return LabelledPhotos(rows.assign(sha256=[f"{i:064x}" for i in range(len(labels))]), 0, 0)
+
+
+def test_changed_answers_are_listed_by_digest() -> None:
+    photos, now = _photos("aaaabbbb"), [_answer(name) for name in "aabbbbab"]
+    found = judge_by_photos(photos, CLASSES, now, [_answer(name) for name in "abababbb"], replace(SETTINGS, min_photos=1))
+    assert found.changed is not None
+    assert found.changed[["photo", "change"]].to_numpy().tolist() == [
+        [f"{1:064x}"[:16], "won"],
+        [f"{2:064x}"[:16], "lost"],
+        [f"{4:064x}"[:16], "won"],
+        [f"{6:064x}"[:16], "lost"],
+    ]
+    assert "file" not in found.changed.columns
+    assert found.basis == f"8 labelled photos (set {photos.digest[:16]})"
+
+
+def test_production_may_have_its_classes_in_another_order() -> None:
+    """The answers name the classes, so only the names count."""
+    answers = [_answer(name) for name in "ab" * 6]
+    turned = [dict(reversed(answer.items())) for answer in answers]
+    found = judge_by_photos(_photos("ab" * 6), CLASSES, answers, turned, SETTINGS)
+    assert found.changed is not None
+    assert len(found.changed) == 0
+
+
+def test_photos_nobody_can_read_are_counted_and_photos_only_the_candidate_fails_on_count_against_it() -> None:
+    photos, good = _photos("ab" * 30), [_answer(name) for name in "ab" * 30]
+    torn = [_unread("image_corrupt"), *good[1:]]
+    found = judge_by_photos(photos, CLASSES, torn, torn, SETTINGS)
+    assert _refused(found.checks) == []
+    (said,) = [check.value for check in found.checks if check.name == "unreadable photos"]
+    assert said == "1 of 60 photos (image_corrupt 1)"
+    assert found.candidate is not None
+    assert found.candidate.figures.accuracy.n == 59
+
+    assert _refused(judge_by_photos(photos, CLASSES, torn, good, SETTINGS).checks) == ["photos that it fails on"]
+    failed = [_unread("internal_error"), *good[1:]]
+    assert _refused(judge_by_photos(photos, CLASSES, failed, None, SETTINGS).checks) == ["photos that it fails on"]
+    assert _refused(judge_by_photos(photos, CLASSES, good, torn, SETTINGS).checks) == []  # better than Production in this
+
+    many = [_unread("image_corrupt")] * 4 + good[4:]
+    assert _refused(judge_by_photos(photos, CLASSES, many, None, SETTINGS).checks) == ["unreadable photos"]
+
+
+def test_what_cannot_be_judged_is_an_error_and_no_verdict() -> None:
+    with pytest.raises(DataError, match=r"labels \['c'\] are not among the model's classes \['a', 'b'\]"):
+        judge_by_photos(_photos("abc"), CLASSES, [_answer("a")] * 3, None, SETTINGS)
+    with pytest.raises(DataError, match="None of the 2 labelled photos can be read"):
+        judge_by_photos(_photos("ab"), CLASSES, [_unread("format_unsupported")] * 2, None, SETTINGS)
+
+
+def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> None:
+    facts = ModelFacts.load(PACKAGE)
+    found = judge_by_package(facts, GateSettings())
+    assert _refused(found.checks) == []
+    figures = Figures.from_dict(facts.provenance["validation"])
+    n = figures.accuracy.n
+    assert found.basis == f"the figures kept in the package ({n} validation photos), since no labelled photos were given"
+    worst, second = sorted(figures.recall, key=lambda name: figures.recall[name].value)[:2]
+    between = (figures.recall[worst].value + figures.recall[second].value) / 2
+    assert _refused(judge_by_package(facts, GateSettings(min_recall=between)).checks) == [f"recall of {worst}"]
+    unknown = judge_by_package(replace(facts, provenance={}), GateSettings())
+    assert "keeps no validation figures" in unknown.checks[0].reason
+    assert "--data" in unknown.checks[0].reason
+    with pytest.raises(ValueError, match="not the figures of a classifier"):
+        judge_by_package(replace(facts, provenance={"validation": {"accuracy": 0.9}}), GateSettings())
+
+
+def test_kept_figures_come_back_as_they_were() -> None:
+    figures = _judged({"a": (18, 20), "b": (17, 20)}).figures
+    assert Figures.from_dict(figures.as_dict() | {"more": 1}) == figures
+    one_class = measure(np.array([[0.9, 0.1]]), np.zeros(1, int), CLASSES, np.array(["x"]))
+    assert one_class.as_dict()["macro_auroc"] is None
+    assert np.isnan(Figures.from_dict(one_class.as_dict()).macro_auroc)
+
+
+def _version(folder: Path, number: str, **changes: Any) -> FetchedVersion:
+    package = folder / number / "artifacts" / "package"
+    package.mkdir(parents=True)
+    (folder / number / "requirements.txt").write_text("mlflow==1\n")
+    replace(ModelFacts.load(PACKAGE), **changes).save(package)
+    return FetchedVersion("m", number, folder / number)
+
+
+def test_when_a_version_can_be_compared_with_production(tmp_path: Path) -> None:
+    first, same = _version(tmp_path, "1"), _version(tmp_path, "2")
+    other, foreign = _version(tmp_path, "3", temperature=2.0), _version(tmp_path, "4", classes=("a", "b"))
+    (same.package / "MODEL_CARD.md").write_text("words change no answer")
+    assert comparable(first, None, labelled=False).passed
+    assert comparable(same, first, labelled=False).value == "the same package and code as version 1"
+    assert comparable(other, first, labelled=True).passed
+    unlabelled = comparable(other, first, labelled=False)
+    assert not unlabelled.passed
+    assert "version 1 is in Production and no labelled photos were given" in unlabelled.reason
+    assert "--data" in unlabelled.reason
+    assert "belongs under another name" in comparable(foreign, first, labelled=True).reason

@@ -1,0 +1,209 @@
+"""The README's and the guide's commands, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+from eye_disease.comparison.limits import CompareLimits
+from eye_disease.verdict.limits import DriftLimits
+from tests.support.servers import PROJECT, end, environment, free_port, run, started
+
+RUN_BY = {
+    "./start_mlflow.sh": "the fixture `stack` of this module",
+    "./run_tests.sh": "whoever runs these tests",
+    "deploy/champion_challenger.sh": "test_champion_challenger.py",
+    "python drift_job.py compare": "test_champion_challenger.py: the_comparison_is_in_mlflow",
+    "mlflow run . --env-manager local": "test_projects.py: main_registers_promotes_and_scores",
+    "mlflow run . -e drift": "test_drift_end_to_end.py",
+    "mlflow run . -e promote -P version=3 -P stage=Production --env-manager local": "test_story.py",
+    "python samples/score_with_spark.py": "test_ways_to_serve.py: spark_scores_a_folder_of_photos",
+    "python train.py --data photos": "test_training.py: the_command_trains, a_trained_package_registers",
+    "mlflow run . -e retrain": "test_story.py",
+    "python register.py validate --version 3 --data photos": "test_gate.py: a_version_as_good_as_production_passes",
+    "python register.py register --name my-model": "test_registry.py: a_model_of_ones_own",
+}
+"""Start of a command that another test runs -> which."""
+UP = "Ctrl-C stops everything."
+DOCUMENTS = ["README.md", "docs/GUIA.pt-BR.md"]
+
+
+@dataclass
+class Stack:
+    """A checkout in which `./start_mlflow.sh` runs."""
+
+    checkout: Path
+    process: subprocess.Popen[bytes]
+    output: Path
+    mlflow_port: int
+    serve_port: int
+
+    def environment(self) -> dict[str, str]:
+        return environment(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{self.mlflow_port}")
+
+
+def _clean_checkout(folder: Path) -> Path:
+    listed = run("git", "ls-files", "-co", "--exclude-standard", env=environment()).stdout.splitlines()
+    for name in listed:
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    return folder
+
+
+def _start(checkout: Path, mlflow_port: int, serve_port: int, output: Path) -> subprocess.Popen[bytes]:
+    env = environment(MLFLOW_PORT=str(mlflow_port), SERVE_PORT=str(serve_port))
+    with output.open("wb") as sink:
+        return subprocess.Popen(
+            ["./start_mlflow.sh"], cwd=checkout, env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _wait_for(text: str, process: subprocess.Popen[bytes], output: Path, seconds: int = 400) -> None:
+    deadline = time.monotonic() + seconds
+    while text not in output.read_text():
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.5)
+
+
+def _left_running(checkout: Path) -> list[str]:
+    """Command lines of processes that work in a checkout."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == checkout and process.name != str(os.getpid()):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended since, or is another user's
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    checkout = _clean_checkout(tmp_path_factory.mktemp("checkout"))
+    output = tmp_path_factory.mktemp("output") / "start.log"
+    mlflow_port, serve_port = free_port(), free_port()
+    process = _start(checkout, mlflow_port, serve_port, output)
+    try:
+        _wait_for(UP, process, output)
+        yield Stack(checkout, process, output, mlflow_port, serve_port)
+    finally:
+        end(process)
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    text = (PROJECT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def _adapted(block: str, stack: Stack) -> str:
+    return block.replace("127.0.0.1:8080", f"127.0.0.1:{stack.serve_port}").replace(":5000", f":{stack.mlflow_port}")
+
+
+def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
+    said = stack.output.read_text()
+    assert "Serving eye-disease-classifier version 1 (registry)" in said
+    assert '"model_version": "1"' in said
+    assert f"http://127.0.0.1:{stack.mlflow_port}" in said
+    assert "eye-disease-classifier version 1: waiting. 1 of the 50 predictions that a window needs." in said
+    assert not list((stack.checkout / ".venv").glob("lib/*/site-packages/tensorflow"))
+
+
+def test_shell_commands(stack: Stack, tmp_path: Path) -> None:
+    """Each once, where both documents show it."""
+    for block in dict.fromkeys(block for document in DOCUMENTS for block in _blocks(document, "bash")):
+        if block.strip().startswith(tuple(RUN_BY)):
+            continue
+        server = re.search(r"serve.* (?:-p|--port) (\d+)", block)
+        if server is None:
+            done = run("bash", "-euo", "pipefail", "-c", _adapted(block, stack), env=stack.environment(), cwd=stack.checkout)
+            assert done.returncode == 0, (block, done.stdout, done.stderr)
+            assert "invocations" not in block or '"error": null' in done.stdout
+            continue
+        port = free_port()
+        command = ["bash", "-c", "exec " + block.replace(server[1], str(port))]
+        env = stack.environment() | {"MLFLOW_ENV_ROOT": str(tmp_path / "envs"), "MODEL_CACHE_DIR": str(tmp_path / "cache")}
+        with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path / str(port), env, cwd=stack.checkout) as served:
+            (answer,) = served.classify((PROJECT / "samples" / "retina.jpg").read_bytes())
+        assert answer["error"] is None
+        assert answer["model_version"] != "bundled"
+
+
+def test_python_examples(stack: Stack) -> None:
+    blocks = _blocks("README.md", "python")
+    assert len(blocks) == 2
+    for block in blocks:
+        done = run(sys.executable, "-c", _adapted(block, stack), env=stack.environment(), cwd=stack.checkout)
+        assert done.returncode == 0, (block, done.stderr)
+        assert "diabetic_retinopathy" in done.stdout
+        assert "review" in done.stdout
+
+
+def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
+    table = (PROJECT / "README.md").read_text().split("## Settings")[1].split("## ")[0]
+    documented = {
+        name
+        for row in table.splitlines()
+        if row.startswith("| `")
+        for name in re.findall("`([A-Z][A-Z0-9_]+)`", row.split("|")[1])
+    }
+    sources = [PROJECT / "model_code" / "settings.py"]
+    sources += [PROJECT / "eye_disease" / package / "settings.py" for package in ("serving", "monitoring", "retraining")]
+    sources.append(PROJECT / "eye_disease" / "registry" / "gate" / "settings.py")
+    read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z0-9_]+)"', path.read_text())} - {"MODEL_SOURCE"}
+    read |= {f"DRIFT_{limit.name.upper()}" for limit in fields(DriftLimits)}
+    read |= {f"COMPARE_{limit.name.upper()}" for limit in fields(CompareLimits)}
+    scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
+    unknown = {name for name in documented - read if name not in scripts}
+    assert (read - documented, unknown) == (set(), set())
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(stack: Stack, tmp_path: Path) -> None:
+    process = _start(stack.checkout, free_port(), stack.serve_port, tmp_path / "log")
+    assert process.wait(timeout=60) == 1
+    said = (tmp_path / "log").read_text()
+    assert f"port {stack.serve_port} is taken" in said
+    assert "SERVE_PORT=<port>" in said
+
+
+def test_a_missing_python_is_named(tmp_path: Path) -> None:
+    checkout = _clean_checkout(tmp_path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "env"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = run("./start_mlflow.sh", env={"PATH": str(tools)}, cwd=checkout)
+    assert done.returncode == 1
+    assert "Python 3.11, 3.12 or 3.13 was not found" in done.stderr
+
+
+def test_ctrl_c_stops_everything(stack: Stack) -> None:
+    os.killpg(stack.process.pid, signal.SIGINT)
+    assert stack.process.wait(timeout=60) == 130
+    assert stack.output.read_text().rstrip().endswith("Stopped.")
+    assert _left_running(stack.checkout) == []
+
+
+def test_a_dead_child_stops_the_rest_and_is_named(stack: Stack, tmp_path: Path) -> None:
+    """After the test above; the second start finds its environment, registry and copy of the model."""
+    output = tmp_path / "again.log"
+    process = _start(stack.checkout, stack.mlflow_port, stack.serve_port, output)
+    try:
+        _wait_for(UP, process, output)
+        assert "Installing" not in output.read_text()
+        assert "The registry is empty" not in output.read_text()
+        run("pkill", "-KILL", "-f", f"uvicorn.*--port {stack.serve_port} ", env=environment())
+        assert process.wait(timeout=60) == 1
+    finally:
+        end(process)
+    assert "the served model has ended" in output.read_text()
+    assert _left_running(stack.checkout) == []

@@ -1,0 +1,51 @@
+"""What `retrain.py` says and ends with; the whole of it is part of the story in test_story.py."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eye_disease.cli import retrain as cli
+from eye_disease.common.lock import BusyError
+from eye_disease.registry.gate.gate import GateError
+from eye_disease.retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError
+from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.training.loop import Schedule
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "said"),
+    [
+        (Retrained("tiny", "2", "Staging", True, (), "r"), 0, "waits in Staging for a person"),
+        (Retrained("tiny", "2", "Production", True, (), "r"), 0, "is in Production (RETRAIN_PROMOTE)"),
+        (Retrained("tiny", "2", "Staging", False, ("too late",), "r"), 5, "was refused and stays in Staging:\n  too late"),
+        (TooFewLabelsError("0 new"), 4, "retrain.py: 0 new"),
+        (BusyError("Another run"), 75, "retrain.py: Another run"),
+        (GateError("no photos"), "retrain.py: no photos", ""),
+    ],
+)
+def test_exit_statuses_and_last_words(
+    outcome: Any, status: int | str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def retrained(asked: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
+        assert (asked.photos, asked.patients, asked.why, asked.schedule) == (Path("a"), None, "dark photos", GENTLE)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(cli, "retrain", retrained)
+    monkeypatch.setenv("RAISED_REASON", "dark photos")
+    arguments = ["--manifest", "a/m.csv", "--feedback-photos", "clinic", "--patients", "", "--why", ""]
+    monkeypatch.setattr("sys.argv", ["retrain.py", *arguments])
+    try:
+        cli.main()
+        ended: Any = 0
+    except SystemExit as end:
+        ended = end.code
+    assert ended == status
+    assert said in "".join(capsys.readouterr())
+
+
+def test_a_gentle_schedule_is_the_default() -> None:
+    assert GENTLE.learning_rate < Schedule().learning_rate / 5
+    assert GENTLE.epochs < Schedule().epochs / 4

@@ -1,1 +1,0 @@
-"""The logic behind `train.py`: from photos and a Keras model to a model package."""

@@ -1,4 +1,4 @@
-"""What a package does with pictures that are no fundus, ruined photos, and photos by cameras it has never seen.
+"""What a package does with the same photo saved again, ruined photos, pictures that are no fundus, and unknown cameras.
 
     python benchmarks/familiarity.py --photos-dir FOLDER [--other-cameras FOLDER] [--package models] [--write]
 
@@ -7,6 +7,7 @@ camera, and is looked through for image files. Needs scikit-image for its sample
 """
 
 import argparse
+import io
 import os
 import sys
 from functools import partial
@@ -26,6 +27,7 @@ from benchmarks.figures import table
 from benchmarks.machine import machine_lines, write_section
 from benchmarks.model_answers import answers, changed, load, png, validation_photos
 from eye_disease.training.degrade import DEGRADATIONS, Degradation
+from eye_disease.training.reencode import encoded
 from model_code.classifier import Classifier
 from model_code.preprocessing import Recipe, disc_square
 
@@ -33,12 +35,27 @@ PICTURES = ("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "c
 PICTURES += ("hubble_deep_field", "immunohistochemistry", "logo", "moon", "page", "text", "rocket")
 FACES = 20
 RUINED = 100
+SAVED = 300
 SQUARE = Recipe(400)
+SAVED_AS = (
+    (300, "JPEG", 75),
+    (400, "JPEG", 90),
+    (512, "JPEG", 60),
+    (640, "WEBP", 80),
+    (1000, "JPEG", 75),
+    (1500, "JPEG", 95),
+    (1500, "PNG", 100),
+    (3000, "JPEG", 90),
+    (512, "TIFF", 100),
+)
+"""Longer side in pixels, format and quality"""
 _NOTES = """
 - No fundus: scikit-image's samples, whole and two quarters of each; faces (its `lfw_subset`); noise of all grains; plain
   colours. AUROC of `ood_score` against the validation photos.
+- Saved again: validation photos at another size (longer side), format and quality, against the answer to the file as it is.
 - Ruined: validation photos, each changed at random within the limits of `eye_disease/training/degrade.py`; other random
-  numbers and photos than the gradability score was fitted on, but the same ways.
+  numbers and photos than the gradability score was fitted on, but the same ways. Haze may be a cataract: it has to be
+  `review` or `retake`, whatever the class, and never `report`.
 - Other cameras: photos from no source of the training set. "wrong" is known only where the folder's name is a class.
 - The limits were fitted on the same validation photos, so the shares of the first row are what was asked for, not a finding.
 """
@@ -54,6 +71,9 @@ def main() -> None:
     classifier, photos = load(asked.package), validation_photos(asked.photos_dir)
     good = answers(classifier, photos["data"])
     lines = [_line("validation photos", good, good, photos["label"])]
+    for label in classifier.facts.classes:
+        kept = (photos["label"] == label).to_numpy()
+        lines.append(_line(f"of them: {label}", good[kept], good, photos["label"][kept]))
     rng = np.random.default_rng(11)
     for name, ruin in DEGRADATIONS.items():
         chosen = photos.sample(RUINED, random_state=3)
@@ -66,10 +86,28 @@ def main() -> None:
     command = ["python benchmarks/familiarity.py --photos-dir FOLDER", "--other-cameras FOLDER" * bool(asked.other_cameras)]
     head.append(f"- Command: `{' '.join(filter(None, [*command, '--write' * asked.write]))}`")
     header = ("pictures", "n", "retake", "review", "report", "report and wrong", "AUROC of ood_score")
-    text = "\n\n".join(["\n".join(head), table(header, lines), _NOTES.strip()])
+    again = table(("saved again as", "n", "other class", "other decision"), _saved_again(classifier, photos, good))
+    text = "\n\n".join(["\n".join(head), table(header, lines), again, _NOTES.strip()])
     print(text)
     if asked.write:
         write_section("Familiarity", text)
+
+
+def _saved_again(classifier: Classifier, photos: pd.DataFrame, good: pd.DataFrame) -> list[tuple[str, ...]]:
+    """How often the answer to a photo changes with the way it is saved, a line for each way and one for all."""
+    lines, changes = [], []
+    photos = photos.sample(min(SAVED, len(photos)), random_state=5)
+    good = good.loc[photos.index].reset_index(drop=True)
+    for side, file_format, quality in SAVED_AS:
+        files = (encoded(Image.open(io.BytesIO(data)).convert("RGB"), side, file_format, quality) for data in photos["data"])
+        given = answers(classifier, files)
+        differ = [(given[name] != good[name]).to_numpy() for name in ("predicted_class", "decision")]
+        changes.append(differ)
+        lossless = file_format in ("PNG", "TIFF")
+        name = f"{file_format}, {side} px" + ("" if lossless else f", quality {quality}")
+        lines.append((name, str(len(given)), *(f"{one.mean():.3f}" for one in differ)))
+    whole = np.concatenate(changes, axis=1)
+    return [*lines, ("all", str(whole.shape[1]), *(f"{share:.3f}" for share in whole.mean(axis=1)))]
 
 
 def no_fundus(rng: np.random.Generator) -> list[Image.Image]:

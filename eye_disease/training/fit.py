@@ -2,18 +2,23 @@
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import expit, log_softmax
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 
+from model_code.decision import second_disease
 from model_code.embedding import LOGGED_COMPONENTS
 from model_code.familiarity import quality_margin, source_distance
-from model_code.package import Statistics
+from model_code.package import OtherFinding, Statistics
 
 FLAGGED_SHARE = 0.01
 """Share of validation photos that the out-of-distribution limit flags, and that the gradability limit flags."""
 UNFAMILIAR_SHARE = 0.08
 """Share of validation photos that are taken for those of an unknown camera."""
+OTHER_SHARE = 0.1
+"""Share of validation photos without another finding that its limit flags."""
+SECOND_SHARE = 0.02
+"""Share of validation photos, each of one disease at most, that the limit for a second disease flags."""
 MIN_SOURCE = 40
 """Photos of a source from which it is described by itself; smaller ones are described together."""
 _QUALITY_STRENGTH = 0.1
@@ -71,3 +76,20 @@ def fit_quality(good: np.ndarray, degraded: np.ndarray, validation: np.ndarray) 
     weights = np.r_[slope, 0.0]
     weights[-1] = -np.quantile(quality_margin(validation, weights), 1 - FLAGGED_SHARE)
     return weights
+
+
+def fit_other_finding(without: np.ndarray, other: np.ndarray) -> OtherFinding:
+    """How the output for a finding outside the classes is read, from its logits on validation photos without one and with one.
+
+    Platt's scaling, and a limit that OTHER_SHARE of the photos without one reach.
+    """
+    logits, labels = np.concatenate([without, other]), np.repeat([0, 1], [len(without), len(other)])
+    fitted = LogisticRegression(C=1e6).fit(logits[:, None], labels)
+    slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return OtherFinding(slope, offset, float(expit(np.quantile(slope * without + offset, 1 - OTHER_SHARE))))
+
+
+def fit_second_disease(probabilities: np.ndarray, classes: tuple[str, ...]) -> float:
+    """The second largest probability of a disease, of (N, C), that SECOND_SHARE of validation photos (of one class) reach."""
+    columns = (dict(zip((f"prob_{name}" for name in classes), row, strict=True)) for row in probabilities)
+    return float(np.quantile([second_disease(one, classes) for one in columns], 1 - SECOND_SHARE))

@@ -1,6 +1,5 @@
 """A trained network and its photos -> a model package with calibration, limits, statistics and a reference for drift."""
 
-import itertools
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -17,17 +16,22 @@ from eye_disease.conversion.package_builder import add_network, seal
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.shares import calibration_error
 from eye_disease.profiles.reference import REFERENCE_FILE, SMALLEST_REFERENCE, Reference
-from eye_disease.training.degrade import DEGRADATIONS
-from eye_disease.training.fit import fit_embedding, fit_familiarity, fit_quality, fit_temperature
-from eye_disease.training.photos import MAX_PIXELS, Photos, view_of
+from eye_disease.training.fit import fit_embedding, fit_other_finding, fit_second_disease, fit_temperature
+from eye_disease.training.outputs import Outputs, PackagedNetwork
+from eye_disease.training.photos import MAX_PIXELS, Photos
+from eye_disease.training.safety import fit_safety
+from eye_disease.training.selection import Cases, Targets, select
 from model_code.classifier import Classifier
+from model_code.decision import HEALTHY, decide, report_score
 from model_code.identity import UNREGISTERED_VERSION
-from model_code.package import LITERT_FILE, ModelFacts
-from model_code.preprocessing import Recipe, scale
-from model_code.runtime import LiteRTRuntime
+from model_code.package import CANARY_PHOTO, ModelFacts, OtherFinding, Statistics
+from model_code.promise import Promise
 from model_code.settings import ServingSettings
 
-RUINED = 1200
+OTHER = "other"
+"""Label of photos with a disease outside the classes."""
+SERIOUS_GRADE = 2
+"""DR from this grade on must not be missed (moderate; International Clinical Diabetic Retinopathy scale)."""
 
 
 @dataclass(frozen=True)
@@ -40,34 +44,39 @@ class Finished:
     """Calibrated, float (N, C), in the order of the validation photos."""
 
 
-def finish(network: Path, photos: Photos, folder: Path, canary: Path, output: Path, facts: ModelFacts) -> Finished:
+def finish(
+    network: Path, photos: Photos, folder: Path, canary: Path, output: Path, facts: ModelFacts, targets: Targets
+) -> Finished:
     """Write the model package of a trained network into `output`.
 
-    folder: where the photos' paths start. Temperature and the limits are fitted on the split `val`, the embedding's
-    subspace and what good, ruined and familiar photos look like on `train`. `facts.provenance` is kept, and gets the figures.
+    folder: where the photos' paths start. What good, ruined and familiar photos look like is learned on `train`; temperature,
+    limits and the promise are fitted on the split `val`. `facts.provenance` is kept, and gets the figures.
     """
     training, validation = photos.of("train"), photos.of("val")
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary)
         facts, class_weights = add_network(package, network, facts, runtime="litert")
-        learned, seen = _run(package, training.views, photos.recipe), _run(package, validation.views, photos.recipe)
+        packaged = PackagedNetwork(package, photos, folder)
+        learned, seen = packaged.plain(training.rows), packaged.plain(validation.rows)
         logits = seen["output"]
         facts = replace(facts, temperature=fit_temperature(logits, validation.labels))
         probabilities = softmax(logits / facts.temperature, axis=1)
         figures = measure(probabilities, validation.labels, facts.classes, validation.sources)
-        right = logits.argmax(axis=1) == validation.labels
-        before = calibration_error(softmax(logits, axis=1).max(axis=1), right)
-        known = {"validation": figures.as_dict() | {"calibration_error_before": before}, "data": _composition(photos.rows)}
+        facts = replace(
+            facts,
+            other_finding=_other_finding(packaged, validation, seen),
+            second_disease=fit_second_disease(probabilities, facts.classes),
+            provenance=facts.provenance | _known(logits, figures, photos),
+        )
         statistics = replace(fit_embedding(learned["embedding"]), class_weights=class_weights)
         if "style" in learned:
-            familiarity = fit_familiarity(learned["style"], training.sources, seen["style"])
-            ruined = _run(package, _degraded(training), photos.recipe)
-            quality = fit_quality(learned["style"], ruined["style"], seen["style"])
-            arrays = {name: array for name, array in vars(familiarity).items() if array is not None}
-            statistics = replace(statistics, **arrays, quality_weights=quality)
-        facts = seal(package, replace(facts, provenance=facts.provenance | known), statistics, canary)
-        if len(validation.rows) >= SMALLEST_REFERENCE:
-            records = _records(package, validation, folder)
+            statistics = fit_safety(packaged, training, validation, learned, seen, statistics)
+        answers = _answers(package, canary, facts, statistics, [folder / path for path in validation.rows["path"]])
+        facts = replace(facts, promise=_promise(answers, validation.rows, facts, targets))
+        facts = seal(package, facts, statistics, canary)
+        if len(answers) >= SMALLEST_REFERENCE:
+            stamp = {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
+            records = pa.Table.from_pylist([stamp | one | {"decision": decide(one, facts)} for one in answers])
             Reference.build(records, facts.classes, "validation", facts.name).save(package / REFERENCE_FILE)
         output.mkdir(parents=True, exist_ok=True)
         for path in package.iterdir():
@@ -75,31 +84,42 @@ def finish(network: Path, photos: Photos, folder: Path, canary: Path, output: Pa
     return Finished(facts, figures, probabilities)
 
 
-def _composition(rows: pd.DataFrame) -> dict[str, Any]:
-    """What the photos were, for the model card: how many of each split, label and source, and of how many groups."""
+def _known(logits: np.ndarray, figures: Figures, photos: Photos) -> dict[str, Any]:
+    """What the card tells: the figures, and what the photos were."""
+    right = logits.argmax(axis=1) == photos.of("val").labels
+    before = calibration_error(softmax(logits, axis=1).max(axis=1), right)
+    rows = photos.all_rows
     counts = rows.groupby(["split", "label", "source"]).size().reset_index(name="photos")
-    return {"photos": counts.to_dict("records"), "groups": int(rows["group"].nunique())}
+    data = {"photos": counts.to_dict("records"), "groups": int(rows["group"].nunique())}
+    return {"validation": figures.as_dict() | {"calibration_error_before": before}, "data": data}
 
 
-def _run(package: Path, views: np.ndarray, recipe: Recipe) -> dict[str, np.ndarray]:
-    """The network's outputs for views (N, S, S, 3), without the feature map."""
-    with LiteRTRuntime(package / LITERT_FILE, threads=1).session() as infer:
-        outputs = [infer(scale(view, recipe)) for view in views]
-    return {name: np.stack([one[name] for one in outputs]) for name in outputs[0] if name != "feature_map"}
+def _other_finding(packaged: PackagedNetwork, validation: Photos, seen: Outputs) -> OtherFinding | None:
+    """None where the network has no such output, or no validation photo shows another finding."""
+    others = validation.more[validation.more["label"] == OTHER]
+    if "other_finding" not in seen or others.empty:
+        return None
+    healthy = validation.rows["label"].to_numpy() == HEALTHY
+    return fit_other_finding(seen["other_finding"].ravel(), packaged.plain(others)["other_finding"].ravel(), healthy)
 
 
-def _degraded(photos: Photos) -> np.ndarray:
-    """Views of at most RUINED photos, each made ungradable in one of the ways of training.degrade."""
-    rng = np.random.default_rng(0)
-    chosen = photos.rows.index.to_numpy()[rng.permutation(len(photos.rows))[:RUINED]]
-    ways = itertools.cycle(DEGRADATIONS.values())
-    return np.stack([view_of(way(photos.squares[i], rng), photos.recipe) for i, way in zip(chosen, ways, strict=False)])
-
-
-def _records(package: Path, photos: Photos, folder: Path) -> pa.Table:
-    """What the inference log would hold had the photos been sent to the served model."""
+def _answers(package: Path, canary: Path, facts: ModelFacts, statistics: Statistics, paths: list[Path]) -> list[dict[str, Any]]:
+    """The answers with their records' facts had the photos been sent to the served model, before anything is promised."""
+    facts.save(package)
+    statistics.save(package)
+    shutil.copyfile(canary, package / CANARY_PHOTO)
     settings = replace(ServingSettings.from_env({}), max_image_bytes=2**31, max_image_pixels=MAX_PIXELS)
     classifier = Classifier(package, UNREGISTERED_VERSION, settings)
-    stamp = {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
-    answered = [classifier.classify((folder / path).read_bytes()) for path in photos.rows["path"]]
-    return pa.Table.from_pylist([stamp | one.answer | one.facts for one in answered])
+    answered = (classifier.classify(path.read_bytes()) for path in paths)
+    return [one.answer | one.facts for one in answered]
+
+
+def _promise(answers: list[dict[str, Any]], rows: pd.DataFrame, facts: ModelFacts, targets: Targets) -> Promise:
+    """What can be promised of the answers to the photos of `rows`."""
+    predicted, labels = np.array([one["predicted_class"] for one in answers]), rows["label"].to_numpy(str)
+    reported = [report_score(one) if decide(one, facts) == "report" else -np.inf for one in answers]
+    grade = rows["grade"].to_numpy(float) if "grade" in rows else np.full(len(rows), np.nan)
+    serious = (labels != HEALTHY) & ~(grade < SERIOUS_GRADE) & (HEALTHY in facts.classes)
+    return select(
+        Cases(np.array(reported), predicted != labels, predicted == HEALTHY, serious, rows["group"].to_numpy()), targets
+    )

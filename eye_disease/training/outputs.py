@@ -1,0 +1,79 @@
+"""What a package's network says of photos: as they are, saved by other programs, and ruined."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from eye_disease.training.degrade import DEGRADATIONS
+from eye_disease.training.photos import MAX_PIXELS, Photos, view_of
+from eye_disease.training.reencode import reencoded
+from model_code.decode import decode
+from model_code.package import LITERT_FILE
+from model_code.preprocessing import Recipe, disc_square, prepare, scale
+from model_code.runtime import LiteRTRuntime
+
+Item = TypeVar("Item")
+_RUINED_SIDE = 512
+"""Pixels a side of a square that is ruined: as large as photos come, so that saving it again matters as it does for them."""
+
+
+class PackagedNetwork:
+    """The LiteRT network of a package, on as many photos at a time as there are cores."""
+
+    def __init__(self, package: Path, photos: Photos, folder: Path) -> None:
+        """folder: where the photos' paths start."""
+        cores = os.cpu_count() or 1
+        self._runtime, self._executor = LiteRTRuntime(package / LITERT_FILE, cores), ThreadPoolExecutor(cores)
+        self._photos, self._folder = photos, folder
+
+    def plain(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Outputs (N, ...) for photos as they are, in the order of `rows`; none for the feature map."""
+        return self._outputs(self._plain, rows.index)
+
+    def reencoded(self, rows: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
+        """The same for the photos saved again, each in a way of its own."""
+        return self._outputs(self._reencoded, _with_seeds(rows["path"], seed))
+
+    def ruined(self, rows: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
+        """The same for the photos made ungradable, each way of training.degrade in turn, and then saved again."""
+        return self._outputs(self._ruined, zip(_with_seeds(rows["path"], seed), itertools.cycle(DEGRADATIONS)))
+
+    def _plain(self, place: int) -> np.ndarray:
+        return view_of(self._photos.squares[place], self._photos.recipe)
+
+    def _reencoded(self, item: tuple[str, np.random.Generator]) -> np.ndarray:
+        path, rng = item
+        return self._served(reencoded(self._image(path), rng))
+
+    def _ruined(self, item: tuple[tuple[str, np.random.Generator], str]) -> np.ndarray:
+        (path, rng), way = item
+        square = np.asarray(disc_square(self._image(path), Recipe(_RUINED_SIDE)))
+        return self._served(reencoded(Image.fromarray(DEGRADATIONS[way](square, rng)), rng))
+
+    def _image(self, path: str) -> Image.Image:
+        return decode((self._folder / path).read_bytes(), _RUINED_SIDE, MAX_PIXELS).image
+
+    def _served(self, data: bytes) -> np.ndarray:
+        recipe = self._photos.recipe
+        return prepare(decode(data, recipe.working_side, MAX_PIXELS).image, recipe)
+
+    def _outputs(self, view: Callable[[Item], np.ndarray], items: Iterable[Item]) -> dict[str, np.ndarray]:
+        def run(item: Item) -> dict[str, np.ndarray]:
+            with self._runtime.session() as infer:
+                given = infer(scale(view(item), self._photos.recipe))
+            return {name: array for name, array in given.items() if name != "feature_map"}
+
+        found = list(self._executor.map(run, items))
+        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+
+
+def _with_seeds(paths: pd.Series, seed: int) -> Iterable[tuple[str, np.random.Generator]]:
+    """Each path with random numbers of its own, the same in every run."""
+    return [(path, np.random.default_rng((seed, place))) for place, path in enumerate(paths)]

@@ -6,10 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from eye_disease.common.errors import UserError
 from eye_disease.common.paths import PROJECT
 
 
-class RegistrationError(ValueError):
+class RegistrationError(UserError):
     """The model must not be registered: it is not what was checked, or does not answer as expected."""
 
 

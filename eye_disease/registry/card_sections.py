@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from eye_disease.evaluation.confounding import class_of_one_source
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
@@ -151,14 +153,12 @@ def limits(facts: ModelFacts, figures: Figures | None) -> list[str]:
 
 
 def _confounded(facts: ModelFacts) -> list[str]:
-    """Labels whose training photos all come from one source that does not show every label."""
-    rows = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
-    sources = {label: {row["source"] for row in rows if row["label"] == label} for label in facts.classes}
-    alone = {label: next(iter(found)) for label, found in sources.items() if len(found) == 1}
+    """What tells the source apart may pass for the disease."""
+    kinds = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
+    rows = pd.DataFrame(kinds, columns=["label", "source"])
     return [
         f"All training photos of {label} come from the source {source}: what tells the source apart may pass for the disease."
-        for label, source in alone.items()
-        if any(source not in found for found in sources.values() if found)
+        for label, source in class_of_one_source(rows).items()
     ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eye_disease.evaluation.confounding import warnings_of
 from eye_disease.training import split as manifest
 from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
 from eye_disease.training.photos import Photos, load_squares
@@ -63,6 +64,7 @@ def prepare_photos(
         contradictory = np.array([], int)
     rows, remarks = _split(rows, pairs, remarks, validation_share, seed, contradictory)
     manifest.check(rows, classes)
+    remarks += [f"Warning: {said}" for said in warnings_of(rows)]
     rows.to_csv(work / USED, index=False)
     return Preparation(Photos(rows, squares, classes, recipe), remarks)
 

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.monitoring import alerts, job, window
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.package_cache import PackageUnavailableError

@@ -37,13 +37,22 @@ def test_a_folder_a_class_is_a_manifest(tmp_path: Path) -> None:
 
 def test_a_manifest_is_read_with_what_it_knows(tmp_path: Path) -> None:
     rows = read_manifest(_csv(tmp_path, "path,label,group,eye\n1.jpg,x,7,left\n2.jpg,y,8,right\n"))
-    assert rows.to_dict("list") | {"split": None} == {
+    unknown = dict.fromkeys(("split", "sex", "finding", "grade", "age"))
+    assert rows.to_dict("list") | unknown == {
         "path": ["1.jpg", "2.jpg"],
         "label": ["x", "y"],
         "source": ["unknown", "unknown"],
         "group": ["7", "8"],
-        "split": None,
+        **unknown,
     }
+    assert rows[list(unknown)].isna().all(axis=None)
+
+
+def test_grade_age_sex_and_finding_are_kept_where_they_are_known(tmp_path: Path) -> None:
+    rows = read_manifest(_csv(tmp_path, "path,label,grade,age,sex,finding\n1.jpg,x,2,61,F,drusen\n2.jpg,y,,,,\n"))
+    assert rows.iloc[0][["grade", "age", "sex", "finding"]].tolist() == [2.0, 61.0, "F", "drusen"]
+    assert rows.iloc[1][["grade", "age", "sex", "finding"]].isna().all()
+    assert (rows["grade"].dtype, rows["age"].dtype) == ("float64", "float64")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,8 @@ def test_a_manifest_is_read_with_what_it_knows(tmp_path: Path) -> None:
         ("path,label\n1.jpg,\n2.jpg,y\n3.jpg,\n", r"no label in the lines 2, 4"),
         ("path,label,split\n1.jpg,x,test\n", r"the splits \['test'\]. Expected only train and val"),
         ("path,label,group\n1.jpg,x,\n2.jpg,x,3\n", r"no group in the lines 2"),
+        ("path,label,grade\n1.jpg,x,\n2.jpg,x,5\n3.jpg,x,mild\n", r"no grade from 0 to 4 in the lines 3, 4. Leave it empty"),
+        ("path,label,age\n1.jpg,x,-1\n", r"no age from 0 to 130 in the lines 2"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_name(text: str, problem: str, tmp_path: Path) -> None:
@@ -190,6 +201,26 @@ def test_a_photo_with_two_labels_is_refused_or_left_out(photos: Path, tmp_path: 
     assert not {"a/0.png", "b/copy.png"} & set(prepared.rows["path"])
     reported = pd.read_csv(tmp_path / "work" / DUPLICATES)
     assert reported[["path_1", "path_2", "identical"]].to_numpy().tolist() == [["a/0.png", "b/copy.png", True]]
+
+
+def test_a_source_that_gives_a_class_away_is_warned_of_and_nothing_is_refused(photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).assign(source=lambda rows: np.where(rows["label"] == "b", "hospital", ["clinic", "street"] * 10))
+    prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", drop_bad=False, validation_share=0.3, seed=1)
+    assert len(prepared.photos.rows) == 20
+    warned = [remark for remark in prepared.remarks if remark.startswith("Warning: ")]
+    assert [remark.split(":")[1] for remark in warned] == [
+        " All 10 photos of b come from one source, hospital",
+        " All 5 photos of the source clinic are a",
+        " All 10 photos of the source hospital are b",
+        " All 5 photos of the source street are a",
+    ]
+
+
+@pytest.mark.parametrize("source", [["here"] * 20, ["here"] * 10 + ["there"] * 10])
+def test_classes_that_share_their_sources_are_not_warned_of(source: list[str], photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).sort_values("path", key=lambda paths: paths.str.split("/").str[1]).assign(source=source)
+    prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", drop_bad=False, validation_share=0.3, seed=1)
+    assert not any("Warning" in remark for remark in prepared.remarks)
 
 
 def test_squares_keep_the_order_of_the_rows(photos: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from model_code.model_error import ModelError
 from model_code.preprocessing import Recipe
+from model_code.promise import Promise
 
 LITERT_FILE = "classifier.tflite"
 FACTS_FILE = "model.json"
@@ -28,6 +29,17 @@ CANARY_PHOTO = "canary.jpg"
 CANARY_ANSWER = "canary.json"
 RUNTIMES = ("litert", "keras")
 OUTPUT_KINDS = ("logits", "probabilities")
+
+
+@dataclass(frozen=True)
+class OtherFinding:
+    """Reads the network's output `other_finding`, a logit (Platt, Advances in Large Margin Classifiers, 1999)."""
+
+    slope: float
+    offset: float
+    """The calibrated score is the logistic function of slope * logit + offset."""
+    limit: float
+    """A score at or above it is a finding, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,12 @@ class ModelFacts:
     """Logits are divided by it before the softmax (Guo et al., ICML 2017)."""
     low_confidence: float = 0.6
     """A confidence below it sends the photo to `review`."""
+    other_finding: OtherFinding | None = None
+    """How the network's output for a disease outside the classes is read; None where it has none."""
+    second_disease: float | None = None
+    """A probability at or above it of a second disease sends the photo to `review`; None: not looked at."""
+    promise: Promise | None = None
+    """What `report` stands for; None: nothing is promised, and every answer that is sure enough is reported."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model came to be: base, data, split, figures."""
 
@@ -69,6 +87,9 @@ class ModelFacts:
             stored = json.loads(path.read_text())
             stored["classes"] = tuple(stored["classes"])
             stored["recipe"] = Recipe(**stored["recipe"])
+            for name, read in (("other_finding", lambda kept: OtherFinding(**kept)), ("promise", Promise.from_dict)):
+                if stored.get(name) is not None:
+                    stored[name] = read(stored[name])
             return cls(**stored)
         except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ModelError(f"{path} does not have the fields of this version: {error}.") from error

@@ -1,5 +1,6 @@
 """How a classifier does on one part of the photos: a source, an age band, a sex."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -20,6 +21,12 @@ class Answers:
     """The photos, with the columns of evaluation.manifest that are used: label, source, group, grade, age, sex."""
     reported: np.ndarray | None = None
     """bool (N,): whether the decision was `report`; None where decisions are not known."""
+
+    @classmethod
+    def of_rows(cls, classes: tuple[str, ...], answers: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> Self:
+        """From answer rows (model_code.schema) without errors, in the order of the photos."""
+        probabilities = np.array([[one[f"prob_{name}"] for name in classes] for one in answers], float)
+        return cls(classes, probabilities, rows, np.array([one["decision"] == "report" for one in answers]))
 
     @property
     def answered(self) -> np.ndarray:

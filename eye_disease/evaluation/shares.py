@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 BINS = 15
 """Of equal width, for reliability and calibration error."""
@@ -28,6 +28,13 @@ class Share:
         value = float(hits.mean())
         effect = 1.0 if patients is None else _design_effect(hits, patients)
         return cls(value, *wilson(value, len(hits) / effect), len(hits))
+
+    @classmethod
+    def exact(cls, hits: np.ndarray) -> "Share":
+        """The same with the interval that holds for any n, however few the hits (Clopper & Pearson, Biometrika 26, 1934)."""
+        found = binomtest(int(hits.sum()), len(hits))
+        interval = found.proportion_ci(0.95, method="exact")
+        return cls(float(found.statistic), float(interval.low), float(interval.high), len(hits))
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:

@@ -4,16 +4,18 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as papq
 import pytest
 from openpyxl import Workbook
 
+from eye_disease.evaluation.shares import Share
 from eye_disease.records.ingest import ingest
 from eye_disease.records.labels import FeedbackError, Imported, Label, LabelBook, Labels, time_of
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
-from eye_disease.verdict.realised import join
+from eye_disease.verdict.realised import join, performance_of
 from tests.support.logs import CLASSES, MODEL, NOON, append, failed, minutes, prediction_id, record
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -86,6 +88,21 @@ def test_labels_of_errors_alone_give_no_figures(book: LabelBook, written: list[d
     realised = join(book.read(), stores).versions["1"]
     assert (realised.labelled, realised.accuracy, realised.recall, realised.calibration_error) == (0, None, {}, None)
     assert realised.unanswered == 1
+
+
+def test_reported_answers_are_counted_by_themselves() -> None:
+    """Six reported, one of them wrong; two labels of a disease, one of which was reported as healthy."""
+    answered = ["normal"] * 5 + ["glaucoma", "glaucoma", "normal"]
+    labels = ["normal"] * 4 + ["cataract", "glaucoma", "normal", "normal"]
+    decisions = ["report"] * 6 + ["review", "retake"]
+    columns = {"predicted_class": answered, "confidence": [0.9] * 8, "decision": decisions, "label": labels}
+    found = performance_of(pa.table(columns))
+    assert found.error_among_reported == Share.exact(np.arange(6) == 0)
+    assert found.missed == Share.exact(np.array([True, False]))
+    held_back = performance_of(pa.table(columns | {"decision": ["review"] * 8}))
+    assert (held_back.error_among_reported, held_back.missed.value) == (None, 0.0)
+    others = performance_of(pa.table(columns | {"predicted_class": ["b"] * 8, "label": ["a"] * 8}))
+    assert others.missed is None, "a model without a healthy class misses nothing"
 
 
 def test_the_same_label_again_changes_nothing(tmp_path: Path, book: LabelBook, written: list[dict]) -> None:

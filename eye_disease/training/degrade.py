@@ -58,3 +58,7 @@ def cropped(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 DEGRADATIONS: dict[str, Degradation] = {one.__name__: one for one in (blurred, darkened, overexposed, hazed, occluded, cropped)}
 """Every way, by name"""
+
+HAZE = hazed.__name__
+RUINING = tuple(name for name in DEGRADATIONS if name != HAZE)
+"""The ways that a new photo would mend. Haze is not among them: it may be a cataract, which stays in every photo."""

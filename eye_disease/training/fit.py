@@ -1,5 +1,7 @@
 """Everything a model package learns beside the network: calibration, the embedding's subspace, familiarity, gradability."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax
@@ -21,6 +23,8 @@ SECOND_SHARE = 0.02
 """Share of validation photos, each of one disease at most, that the limit for a second disease flags."""
 MIN_SOURCE = 40
 """Photos of a source from which it is described by itself; smaller ones are described together."""
+NOISE_WEIGHT = 10.0
+"""How many times over the variance between copies of one photo is added to the variance between photos."""
 _QUALITY_STRENGTH = 0.1
 """Inverse of the regularisation."""
 
@@ -42,10 +46,11 @@ def fit_embedding(embeddings: np.ndarray) -> Statistics:
     return Statistics(embedding_mean=mean, components=directions[:LOGGED_COMPONENTS].T)
 
 
-def fit_familiarity(training: np.ndarray, sources: np.ndarray, validation: np.ndarray) -> Statistics:
+def fit_familiarity(training: np.ndarray, sources: np.ndarray, validation: np.ndarray, noise: np.ndarray) -> Statistics:
     """A Gaussian for each source of training styles (N, K), str (N,), and the limits by validation styles (M, K).
 
-    Covariances shrunk as by Ledoit & Wolf (J. Multivariate Analysis 88(2), 2004).
+    noise: (K, K), how the style of one photo varies with the file it is saved in. Covariances shrunk as by Ledoit & Wolf
+    (J. Multivariate Analysis 88(2), 2004).
     """
     names, counts = np.unique(sources, return_counts=True)
     large = names[counts >= MIN_SOURCE]
@@ -56,24 +61,27 @@ def fit_familiarity(training: np.ndarray, sources: np.ndarray, validation: np.nd
     fitted = [LedoitWolf().fit(group) for group in groups]
     found = Statistics(
         source_means=np.stack([one.location_ for one in fitted]),
-        source_precisions=np.stack([one.precision_ for one in fitted]),
+        source_precisions=np.stack([np.linalg.inv(one.covariance_ + NOISE_WEIGHT * noise) for one in fitted]),
     )
     distances = source_distance(validation, found)
     limit = np.quantile(distances, 1 - FLAGGED_SHARE)
     familiar = np.quantile(distances, 1 - UNFAMILIAR_SHARE) / limit
-    return Statistics(
-        source_means=found.source_means, source_precisions=found.source_precisions, ood_limit=limit, familiar_limit=familiar
-    )
+    return replace(found, ood_limit=limit, familiar_limit=familiar)
 
 
-def fit_quality(good: np.ndarray, degraded: np.ndarray, validation: np.ndarray) -> np.ndarray:
-    """Weights (K + 1,) that tell degraded styles (M, K) from good ones (N, K) and flag FLAGGED_SHARE of validation's (V, K)."""
-    styles = np.concatenate([good, degraded])
-    labels = np.r_[np.zeros(len(good)), np.ones(len(degraded))]
+def fit_quality(good: np.ndarray, ruined: np.ndarray, validation: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Weights (K + 1,) that tell ruined styles (M, K) from good ones (N, K) and flag FLAGGED_SHARE of validation's (V, K).
+
+    noise: as above. Each style is moved at random by NOISE_WEIGHT times the noise, so that what varies with the file tells
+    little (Bishop, Neural Computation 7(1), 1995: training with noise is a penalty on what follows the noise).
+    """
+    styles = np.concatenate([good, ruined])
+    labels = np.r_[np.zeros(len(good)), np.ones(len(ruined))]
+    rng = np.random.default_rng(0)
+    styles = styles + rng.multivariate_normal(np.zeros(len(noise)), NOISE_WEIGHT * noise, len(styles), method="eigh")
     mean, deviation = styles.mean(axis=0), styles.std(axis=0) + 1e-6
     fitted = LogisticRegression(C=_QUALITY_STRENGTH, max_iter=3000).fit((styles - mean) / deviation, labels)
-    slope = fitted.coef_[0] / deviation
-    weights = np.r_[slope, 0.0]
+    weights = np.r_[fitted.coef_[0] / deviation, 0.0]
     weights[-1] = -np.quantile(quality_margin(validation, weights), 1 - FLAGGED_SHARE)
     return weights
 

@@ -13,15 +13,17 @@ from PIL import Image
 
 from eye_disease.training.degrade import DEGRADATIONS
 from eye_disease.training.photos import MAX_PIXELS, Photos, view_of
-from eye_disease.training.reencode import reencoded
+from eye_disease.training.reencode import SIDES, reencoded
 from model_code.decode import decode
 from model_code.package import LITERT_FILE
 from model_code.preprocessing import Recipe, disc_square, prepare, scale
 from model_code.runtime import LiteRTRuntime
 
 Item = TypeVar("Item")
-_RUINED_SIDE = 512
-"""Pixels a side of a square that is ruined: as large as photos come, so that saving it again matters as it does for them."""
+Outputs = dict[str, np.ndarray]
+"""Name of a network's output -> its values, (N, ...)"""
+_DEGRADED_SIDE = 512
+"""Pixels a side of a square that is degraded: large enough that saving it again changes it as it changes a photo."""
 
 
 class PackagedNetwork:
@@ -33,17 +35,17 @@ class PackagedNetwork:
         self._runtime, self._executor = LiteRTRuntime(package / LITERT_FILE, cores), ThreadPoolExecutor(cores)
         self._photos, self._folder = photos, folder
 
-    def plain(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    def plain(self, rows: pd.DataFrame) -> Outputs:
         """Outputs (N, ...) for photos as they are, in the order of `rows`; none for the feature map."""
         return self._outputs(self._plain, rows.index)
 
-    def reencoded(self, rows: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
+    def reencoded(self, rows: pd.DataFrame, seed: int) -> Outputs:
         """The same for the photos saved again, each in a way of its own."""
         return self._outputs(self._reencoded, _with_seeds(rows["path"], seed))
 
-    def ruined(self, rows: pd.DataFrame, seed: int) -> dict[str, np.ndarray]:
-        """The same for the photos made ungradable, each way of training.degrade in turn, and then saved again."""
-        return self._outputs(self._ruined, zip(_with_seeds(rows["path"], seed), itertools.cycle(DEGRADATIONS)))
+    def degraded(self, rows: pd.DataFrame, ways: tuple[str, ...], seed: int) -> Outputs:
+        """The same for the photos degraded, by each of the ways (of training.degrade) in turn, and then saved again."""
+        return self._outputs(self._degraded, zip(_with_seeds(rows["path"], seed), itertools.cycle(ways)))
 
     def _plain(self, place: int) -> np.ndarray:
         return view_of(self._photos.squares[place], self._photos.recipe)
@@ -52,19 +54,19 @@ class PackagedNetwork:
         path, rng = item
         return self._served(reencoded(self._image(path), rng))
 
-    def _ruined(self, item: tuple[tuple[str, np.random.Generator], str]) -> np.ndarray:
+    def _degraded(self, item: tuple[tuple[str, np.random.Generator], str]) -> np.ndarray:
         (path, rng), way = item
-        square = np.asarray(disc_square(self._image(path), Recipe(_RUINED_SIDE)))
+        square = np.asarray(disc_square(self._image(path), Recipe(_DEGRADED_SIDE)))
         return self._served(reencoded(Image.fromarray(DEGRADATIONS[way](square, rng)), rng))
 
     def _image(self, path: str) -> Image.Image:
-        return decode((self._folder / path).read_bytes(), _RUINED_SIDE, MAX_PIXELS).image
+        return decode((self._folder / path).read_bytes(), SIDES[1], MAX_PIXELS).image
 
     def _served(self, data: bytes) -> np.ndarray:
         recipe = self._photos.recipe
         return prepare(decode(data, recipe.working_side, MAX_PIXELS).image, recipe)
 
-    def _outputs(self, view: Callable[[Item], np.ndarray], items: Iterable[Item]) -> dict[str, np.ndarray]:
+    def _outputs(self, view: Callable[[Item], np.ndarray], items: Iterable[Item]) -> Outputs:
         def run(item: Item) -> dict[str, np.ndarray]:
             with self._runtime.session() as infer:
                 given = infer(scale(view(item), self._photos.recipe))

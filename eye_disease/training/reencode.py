@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-SIDES = (300, 1600)
+SIDES = (300, 1200)
 """Longer side of a re-encoded photo, pixels. Larger files are reduced to the same view: beyond it nothing changes."""
 QUALITIES = (60, 95)
 """Of JPEG and WebP"""

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from eye_disease.training.degrade import RUINING
+from eye_disease.training.degrade import HAZE, RUINING
 from eye_disease.training.fit import fit_familiarity, fit_quality
 from eye_disease.training.outputs import Outputs, PackagedNetwork
 from eye_disease.training.photos import Photos
@@ -18,8 +18,8 @@ from model_code.package import Statistics
 
 COPIES = 1500
 """Training photos that are also looked at as copies"""
-RUINED = 1500
-"""Training photos that are also looked at made ungradable"""
+RUINED, HAZED = 1200, 300
+"""Training photos that are also looked at made ungradable, and behind haze, which counts as gradable"""
 
 
 def fit_safety(
@@ -32,8 +32,9 @@ def fit_safety(
     noise = file_covariance(learned["style"][plain], copies)
     judged = np.concatenate([seen["style"], packaged.reencoded(validation.rows, seed=2)["style"]])
     familiarity = fit_familiarity(learned["style"], training.sources, judged, noise)
-    ruined = packaged.ruined(_some(training.rows, RUINED, seed=2), RUINING, seed=3)["style"]
-    quality = fit_quality(np.concatenate([learned["style"], copies]), ruined, judged, noise)
+    ruined = packaged.degraded(_some(training.rows, RUINED, seed=2), RUINING, seed=3)["style"]
+    hazed = packaged.degraded(_some(training.rows, HAZED, seed=4), (HAZE,), seed=4)["style"]
+    quality = fit_quality(np.concatenate([learned["style"], copies, hazed]), ruined, judged, noise)
     return replace(statistics, **{k: v for k, v in vars(familiarity).items() if v is not None}, quality_weights=quality)
 
 

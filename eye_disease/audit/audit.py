@@ -13,6 +13,7 @@ from eye_disease.audit.look import FEATURES, Look, look_at
 from eye_disease.audit.probes import Probe, probe_classes
 from eye_disease.evaluation.confounding import warnings_of
 from eye_disease.evaluation.duplicates import find_duplicates
+from eye_disease.evaluation.manifest import LEFT_OUT
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
@@ -27,6 +28,8 @@ class Audit:
     looks: list[Look]
     unreadable: dict[str, str]
     """Path -> why."""
+    left_out: dict[str, list[str]]
+    """Reason -> the files of the folder that were not taken for photos."""
     pairs: pd.DataFrame
     """See evaluation.duplicates.find_duplicates; `same_file` where the files are equal byte by byte."""
     crossing_groups: list[str]
@@ -64,6 +67,7 @@ def audit(rows: pd.DataFrame, folder: Path, package: Path | None, progress: Prog
 
     package: a model package that is asked what it sees, or None. Unreadable photos are listed, never raised.
     """
+    left_out = rows.attrs.get(LEFT_OUT, {})
     looks, unreadable, kept = [], {}, []
     for position, (path, look) in enumerate(_look_at_all(folder, list(rows["path"]), progress)):
         if isinstance(look, str):
@@ -86,6 +90,7 @@ def audit(rows: pd.DataFrame, folder: Path, package: Path | None, progress: Prog
         rows=rows,
         looks=looks,
         unreadable=unreadable,
+        left_out=left_out,
         pairs=pairs,
         crossing_groups=_crossing(rows),
         confounded=warnings_of(rows),

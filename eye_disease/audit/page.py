@@ -13,6 +13,7 @@ from eye_disease.audit.audit import Audit
 from eye_disease.audit.look import FEATURES, THUMBNAIL
 from eye_disease.audit.probes import TELLS
 from eye_disease.common.text import one_line
+from eye_disease.evaluation.class_folders import summary
 
 SHOWN = 60
 """Rows of a list that the page shows."""
@@ -47,6 +48,8 @@ def findings(audit: Audit) -> list[Finding]:
     for name, (some, none, section) in _LISTED.items():
         if (listed := getattr(audit, name)) is not None:
             found.append(Finding(len(listed) > 0, f"{len(listed):,} {some}." if len(listed) else f"{none}.", section))
+    if audit.left_out:
+        found.append(Finding(True, summary(audit.left_out), "unreadable"))
     if (audit.rows["group"] == audit.rows["path"]).all():
         found.append(Finding(True, "It is not known which photos are of one patient: there is no column `group`.", "counts"))
     return sorted(found, key=lambda finding: not finding.bad)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from eye_disease.training import network as networks
 from eye_disease.training import tracking
-from eye_disease.training.dataset import AugmentedPhotos, scale_batch
+from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.loop import BEST, LAST, Epoch, Schedule, read_history, resumed, train
 from eye_disease.training.malloc import keep_freed_memory
 from eye_disease.training.package import Finished, finish
@@ -18,6 +18,7 @@ from eye_disease.training.photos import Photos
 from eye_disease.training.prepare import prepare_photos
 from eye_disease.training.registered import fetch
 from eye_disease.training.teachers import Teachers
+from eye_disease.training.validation import Validation
 from model_code.package import ModelFacts
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
@@ -48,6 +49,10 @@ class Training:
     """Side of the network's input, pixels."""
     frozen: float = 0.0
     """Share of the layers, from the input on, that keep their weights."""
+    fold: bool = False
+    """See training.network.folded."""
+    more: pd.DataFrame | None = None
+    """Photos that are not of exactly one class; see training.targets for their labels."""
     teachers: tuple[str, ...] = ()
     """`.keras` files whose mean answer is half of every label."""
     drop_bad: bool = False
@@ -57,11 +62,11 @@ class Training:
 
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
-        names = ("base", "size", "frozen", "drop_bad", "validation_share")
+        names = ("base", "size", "frozen", "fold", "drop_bad", "validation_share")
         return (
             {name: getattr(self, name) for name in names}
             | asdict(self.schedule)
-            | {"teachers": list(self.teachers), "photos": len(self.rows)}
+            | {"teachers": list(self.teachers), "photos": len(self.rows), "more": 0 if self.more is None else len(self.more)}
         )
 
 
@@ -86,6 +91,7 @@ def run(training: Training) -> Finished:
         training.validation_share,
         schedule.seed,
         _say_progress,
+        training.more,
     )
     for remark in prepared.remarks:
         print(f"Note: {remark}", flush=True)
@@ -112,15 +118,13 @@ def _resolved(training: Training) -> tuple[Training, Recipe]:
 def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
     schedule, work = training.schedule, training.work
     started = read_history(work)
-    build = networks.build
-    network = resumed(work) if started else build(training.base, len(photos.classes), training.size, training.frozen)
+    frozen, fold = training.frozen, training.fold
+    network = resumed(work) if started else networks.build(training.base, len(photos.classes), training.size, frozen, fold)
     if started:
         print(f"Going on after epoch {len(started)} in {work}.", flush=True)
     if schedule.epochs == 0:
-        network.save(work / BEST)
+        networks.finished(network, networks.knows_other(training.base)).save(work / BEST)
         return []
-    validation = photos.of("val")
-    pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
     teachers = Teachers(training.teachers, photos.classes, training.size) if training.teachers else None
     augmented = AugmentedPhotos(
         photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from, teachers
@@ -132,14 +136,15 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
         left = (time.monotonic() - start) / (done - len(started)) * (schedule.epochs - done)
         print(
             f"epoch {done}/{schedule.epochs}: loss {epoch.training_loss:.3f}, validation loss {epoch.validation_loss:.3f}, "
-            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}; "
+            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}, "
+            f"within a source {epoch.within_source:.3f}, other finding {epoch.other_auroc:.3f}; "
             f"{epoch.seconds:.0f} s, about {left / 60:.0f} min left",
             flush=True,
         )
         if tracks:
             tracking.log_epoch(epoch)
 
-    return train(network, augmented, pairs, schedule, work, report)
+    return train(network, augmented, Validation(photos.of("val")), schedule, work, report)
 
 
 def _check_options(training: Training) -> None:

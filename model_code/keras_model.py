@@ -9,6 +9,8 @@ from pathlib import Path
 
 import keras
 
+from model_code.model_error import ModelError
+
 OTHER_FINDING = "other_finding"
 """Name of the dense layer, of one logit, that says whether the photo shows a disease outside the classes."""
 MEAN_POOLING = keras.layers.GlobalAveragePooling2D
@@ -31,29 +33,29 @@ class Anatomy:
 
 
 def load_keras(path: Path) -> keras.Model:
-    """A `.keras` or `.h5` file. Raises ValueError with what was expected if it is not a model file."""
+    """A `.keras` or `.h5` file. Raises ModelError with what was expected if it is not a model file."""
     if path.suffix not in {".keras", ".h5"} or not path.is_file():
-        raise ValueError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
+        raise ModelError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, TypeError) as error:  # what Keras raises for a broken file and for a layer it does not know
         unknown = re.search(r"Could not locate \w+ '\w+'", str(error))
         reason = unknown[0] if unknown else str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
+        raise ModelError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
     if isinstance(model, keras.Sequential):
         if not model.built:
-            raise ValueError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
+            raise ModelError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
         model = keras.Model(model.inputs, model.outputs)
     return model
 
 
 def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -> None:
-    """Raises ValueError unless the model maps one (input_size, input_size, 3) photo to one value a class.
+    """Raises ModelError unless the model maps one (input_size, input_size, 3) photo to one value a class.
 
     A second output is the logit of a layer named OTHER_FINDING, or refused.
     """
     if len(model.inputs) != 1 or len(model.outputs) != 1 + (_other_finding(model) is not None):
-        raise ValueError(
+        raise ModelError(
             f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each "
             f"(or besides the output of a layer Dense(1) named {OTHER_FINDING})."
         )
@@ -61,10 +63,10 @@ def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -
     if len(shape) != 3 or any(
         given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)
     ):
-        raise ValueError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
+        raise ModelError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
     outputs = tuple(model.outputs[0].shape)[1:]
     if outputs != (len(classes),):
-        raise ValueError(
+        raise ModelError(
             f"The model's output has shape {outputs}. Expected {(len(classes),)}, one for each of {list(classes)}."
         )
 
@@ -72,7 +74,7 @@ def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -
 def dissect(model: keras.Model) -> Anatomy:
     """Find the last dense layer, its input and the feature map under it.
 
-    Raises ValueError where the output is neither logits nor a softmax.
+    Raises ModelError where the output is neither logits nor a softmax.
     """
     # `model.layers` would leave out operations such as keras.ops.softmax
     other = _other_finding(model)
@@ -82,10 +84,10 @@ def dissect(model: keras.Model) -> Anatomy:
     if isinstance(last, keras.layers.Softmax) or _activation(last) == "softmax":
         output_kind = "probabilities"
     elif _activation(last) not in (None, "linear"):
-        raise ValueError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
+        raise ModelError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
     while not isinstance(last, keras.layers.Dense):
         if not layers or not isinstance(last, (keras.layers.Activation, keras.layers.Softmax)):
-            raise ValueError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
+            raise ModelError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
         last = layers.pop()
     return Anatomy(output_kind, last.input, _feature_map(layers), last, other)
 

@@ -1,8 +1,6 @@
 """Judge whether answers on record can be trusted; labels, replay, comparison, a live table."""
 
 import argparse
-import logging
-import os
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from eye_disease.common.lock import BUSY_EXIT_STATUS, BusyError
+from eye_disease.cli import command
 from eye_disease.comparison.compare import compare
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.report import text
@@ -23,7 +21,6 @@ from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.replay import replay
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.monitoring.spool import TrackingUnavailableError
 from eye_disease.monitoring.statuses import read_statuses
 from eye_disease.monitoring.watch import watch
 from eye_disease.records.labels import LabelBook
@@ -124,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
     pair.add_argument("--challenger", required=True, metavar="VERSION")
     actions = ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay), (pair, _compare))
-    for command, action in actions:
-        command.set_defaults(action=action)
+    for parsed, action in actions:
+        parsed.set_defaults(action=action)
     return parser
 
 
@@ -152,15 +149,8 @@ def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    command.prepare()
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] or ["run"])
     _check(parser, asked)
-    try:
-        asked.action(asked, MonitoringSettings.from_env())
-    except BusyError as error:
-        print(f"drift_job.py {asked.command}: {error}", file=sys.stderr)
-        sys.exit(BUSY_EXIT_STATUS)
-    except (ValueError, OSError, TrackingUnavailableError) as error:
-        sys.exit(f"drift_job.py {asked.command}: {error}")
+    command.run(f"drift_job.py {asked.command}", lambda: asked.action(asked, MonitoringSettings.from_env()))

@@ -1,17 +1,15 @@
 """Train a classifier on fundus photos, or calibrate a trained one, and write its package."""
 
 import argparse
-import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
-from mlflow import MlflowException
-
+from eye_disease.cli import command
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
 from eye_disease.training.split import of_folder, read_manifest
-from model_code.errors import ImageError
 
 
 def _path(text: str) -> Path | None:
@@ -48,31 +46,33 @@ def main() -> None:
     for option in fields(Schedule):
         name = f"--{option.name.replace('_', '-')}"
         parser.add_argument(name, type=option.type, default=option.default, help="see eye_disease/training/loop.py")
+    command.prepare()
     asked = parser.parse_args()
-    try:
-        rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
-        finished = run(
-            Training(
-                rows=rows,
-                folder=asked.data or asked.photos or asked.manifest.parent,
-                base=asked.base,
-                work=asked.work,
-                output=asked.output,
-                canary=asked.canary,
-                classes=tuple(asked.classes.split(",")) if asked.classes else None,
-                size=asked.image_size,
-                frozen=asked.frozen,
-                fold=asked.fold,
-                more=read_manifest(asked.more) if asked.more else None,
-                teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
-                drop_bad=asked.drop_bad,
-                validation_share=asked.validation_share,
-                description=asked.description,
-                schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
-            )
+    command.run("train.py", partial(_train, asked))
+
+
+def _train(asked: argparse.Namespace) -> None:
+    rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
+    finished = run(
+        Training(
+            rows=rows,
+            folder=asked.data or asked.photos or asked.manifest.parent,
+            base=asked.base,
+            work=asked.work,
+            output=asked.output,
+            canary=asked.canary,
+            classes=tuple(asked.classes.split(",")) if asked.classes else None,
+            size=asked.image_size,
+            frozen=asked.frozen,
+            fold=asked.fold,
+            more=read_manifest(asked.more) if asked.more else None,
+            teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
+            drop_bad=asked.drop_bad,
+            validation_share=asked.validation_share,
+            description=asked.description,
+            schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
         )
-    except (ValueError, ImageError, MlflowException) as error:
-        sys.exit(f"train.py: {error}")
+    )
     accuracy = finished.figures.accuracy
     print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
     print(f"Register it: python register.py register --package {asked.output}")

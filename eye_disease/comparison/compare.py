@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
+from eye_disease.common.errors import UserError
 from eye_disease.common.lock import only_run
 from eye_disease.comparison.decision import Decision, decide
 from eye_disease.comparison.limits import CompareLimits
@@ -34,7 +35,7 @@ _BEHIND = timedelta(minutes=1)
 """A shadow's record may be this much later than the champion's of the same request."""
 
 
-class CompareError(ValueError):
+class CompareError(UserError):
     """Versions that cannot be compared; the message says why."""
 
 

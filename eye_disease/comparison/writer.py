@@ -8,10 +8,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from requests.exceptions import RequestException
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.comparison.compare import Comparison
 from eye_disease.comparison.report import Row, metrics, rows, text
 from eye_disease.monitoring.mlflow_writer import MlflowWriter, first_line, short_waits
-from eye_disease.monitoring.spool import TrackingUnavailableError
 
 
 def write_comparison(client: MlflowClient, found: Comparison, experiment: str, timeout_seconds: int) -> str:

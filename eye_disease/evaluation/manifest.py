@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from eye_disease.common.errors import UserError
+
 SPLITS = ("train", "val")
 COLUMNS = ("path", "label", "source", "group", "split", "sex", "finding", "grade", "age")
 """All text but the last two, float64. grade: of diabetic retinopathy, 0..4 (Wilkinson et al., Ophthalmology 110(9), 2003). age:
@@ -15,7 +17,7 @@ FEEDBACK = "feedback"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Photos or labels that cannot be used."""
 
 
@@ -37,7 +39,10 @@ def read_manifest(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file. Expected a CSV with the columns path and label.")
-    rows = pd.read_csv(path, dtype=str)
+    try:
+        rows = pd.read_csv(path, dtype=str)
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise DataError(f"{path} cannot be read as a CSV: {error}") from error
     if missing := {"path", "label"} - set(rows.columns):
         raise DataError(
             f"{path} lacks the columns {sorted(missing)}. Expected path and label; source, group and split if known."

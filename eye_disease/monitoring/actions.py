@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eye_disease.common.paths import PROJECT
+from eye_disease.common.paths import IMPORT_ROOT
 from eye_disease.monitoring import launch
 from eye_disease.monitoring.action_rules import Request, Step
 from eye_disease.records.storage import Storage
@@ -68,7 +68,7 @@ class Actions:
         places = {"{model}": request.model, "{version}": request.version, "{reason}": request.reason}
         run = {
             "command": [_filled(part, places) for part in self._commands[request.step]],
-            "env": told | {"PATH": path},
+            "env": told | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
             "without": _OF_ANOTHER_RUN,
             "timeout": _TIMEOUTS[request.step],
         }
@@ -176,5 +176,5 @@ def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, tuple
         "--reason",
         "{reason}",
     )  # that version or none: it may have moved since
-    rollback = (sys.executable, str(PROJECT / "register.py"), "rollback", *of)
+    rollback = (sys.executable, "-m", "eye_disease", "rollback", *of)
     return ({"command": on_raise} if on_raise else {}) | ({"rollback": rollback} if auto_rollback else {})

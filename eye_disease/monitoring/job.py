@@ -18,7 +18,6 @@ from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
@@ -33,6 +32,7 @@ from eye_disease.records.ingest import ingest
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores
 from eye_disease.registry.production import version_in_production
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 
 _logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from requests.exceptions import RequestException
 
-from eye_disease.monitoring.spool import TrackingRefusedError, TrackingUnavailableError, Waiting
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.monitoring.spool import TrackingRefusedError, Waiting
 
 _logger = logging.getLogger(__name__)
 _MODEL_TAG, _VERSION_TAG, _SENT_TAG = "monitoring.model", "monitoring.version", "monitoring.sent"

@@ -9,6 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from eye_disease.common.errors import UserError
 from eye_disease.monitoring.package_cache import Packages
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import profile_columns
@@ -18,7 +19,7 @@ from eye_disease.records.store import RecordStore
 _logger = logging.getLogger(__name__)
 
 
-class NoReferenceError(ValueError):
+class NoReferenceError(UserError):
     """A reference that cannot be had; the message says why."""
 
 

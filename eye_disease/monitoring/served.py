@@ -3,9 +3,10 @@
 import logging
 
 from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.monitoring.probe import Canary, probe
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
+from eye_disease.verdict.health import Health
 from model_code.identity import BUNDLED_VERSION
 from model_code.schema import MODEL_NAME
 

@@ -17,15 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring.metrics import Point
 from eye_disease.records.storage import Storage
 
 _logger = logging.getLogger(__name__)
 _REFUSED = "refused"
-
-
-class TrackingUnavailableError(Exception):
-    """The tracking server does not answer, or not in time: try again later."""
 
 
 class TrackingRefusedError(Exception):

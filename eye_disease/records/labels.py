@@ -15,13 +15,14 @@ from uuid import UUID
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
+from eye_disease.common.errors import UserError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
 
 _SHOWN_PROBLEMS = 5
 
 
-class FeedbackError(ValueError):
+class FeedbackError(UserError):
     """Labels that cannot be taken; none of them was."""
 
 

@@ -7,6 +7,7 @@ from types import ModuleType
 import keras
 import numpy as np
 
+from eye_disease.common.errors import UserError
 from eye_disease.training.targets import GRADE_STEPS
 from model_code.keras_model import OTHER_FINDING, dissect, load_keras
 from model_code.preprocessing import SCALINGS, Recipe, scale
@@ -22,7 +23,7 @@ def build(base: str, classes: int, size: int, frozen: float, fold: bool = False)
 
     base: a `.keras` file, or the name of a network in `keras.applications` with its ImageNet weights. Heads start from the
     base's own where that has them. frozen: share of the layers, from the input on, that keep their weights. fold: see `folded`.
-    Raises ValueError for a base that cannot be used.
+    Raises UserError for a base that cannot be used.
     """
     network = of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
     features, held = network.outputs[0], {}
@@ -30,7 +31,7 @@ def build(base: str, classes: int, size: int, frozen: float, fold: bool = False)
         anatomy = dissect(network)
         features, held = anatomy.feature_map, {LOGITS: anatomy.dense, OTHER_FINDING: anatomy.other_finding}
     if features is None or len(features.shape) != 4:
-        raise ValueError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
+        raise UserError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
     body = keras.Model(network.inputs[0], features)
     body = folded(body) if fold else body
     pooled = keras.layers.GlobalAveragePooling2D(name="embedding")(body.outputs[0])
@@ -128,7 +129,7 @@ def scaling_of(application: str) -> str:
     for scaling in SCALINGS:
         if np.allclose(expected, scale(probe, Recipe(32, scaling=scaling)), atol=1e-3):
             return scaling
-    raise ValueError(f"{application} scales its photos in a way of its own. Expected one of {', '.join(SCALINGS)}.")
+    raise UserError(f"{application} scales its photos in a way of its own. Expected one of {', '.join(SCALINGS)}.")
 
 
 def _application(name: str, size: int) -> keras.Model:
@@ -136,7 +137,7 @@ def _application(name: str, size: int) -> keras.Model:
     try:
         return getattr(keras.applications, name)(include_top=False, weights="imagenet", input_shape=(size, size, 3))
     except Exception as error:  # what Keras' download raises is not documented
-        raise ValueError(
+        raise UserError(
             f"{name}'s ImageNet weights could not be had ({error}). "
             "Give --base the path of a .keras file instead, or connect this machine to Keras' download site."
         ) from error
@@ -147,4 +148,4 @@ def _module(name: str) -> ModuleType:
         if isinstance(module, ModuleType) and hasattr(module, "preprocess_input") and hasattr(module, name):
             return module
     known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
-    raise ValueError(f"--base {name}: expected a .keras file, models:/NAME/VERSION or one of {', '.join(known)}.")
+    raise UserError(f"--base {name}: expected a .keras file, models:/NAME/VERSION or one of {', '.join(known)}.")

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.monitoring import alerts, job, window
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.package_cache import PackageUnavailableError
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.statuses import read_statuses
@@ -24,6 +24,7 @@ from eye_disease.profiles.layout import EMBEDDING
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from tests.support.drift_logs import give_reference, write_log
 from tests.support.drift_records import CLASSES, make_errors, make_records

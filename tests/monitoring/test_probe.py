@@ -14,10 +14,11 @@ import mlflow
 import pytest
 
 from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.monitoring.probe import Canary, probe
 from eye_disease.monitoring.served import probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
+from eye_disease.verdict.health import Health
 from tests.support.servers import NAME, PROJECT, Served, free_port, read_records
 
 PACKAGE = PROJECT / "models"

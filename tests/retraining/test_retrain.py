@@ -16,7 +16,8 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.evaluation.figures import measure
 from eye_disease.monitoring.action_rules import Request
 from eye_disease.monitoring.actions import Actions, commands

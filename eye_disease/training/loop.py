@@ -86,7 +86,7 @@ def train(
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": normalised})
     history = read_history(work)
     if not network.compiled:
-        _compile(network, len(photos), schedule, len(validation.classes))
+        _compile(network, len(photos), schedule, TargetLoss(len(validation.classes), schedule.label_smoothing), normalised)
     keeper = _Keeper(validation, schedule, work, history, report)
     if len(history) < schedule.epochs:
         callbacks = [keeper, Progress(schedule.epochs, schedule.batch)]
@@ -105,7 +105,11 @@ def resumed(work: Path) -> keras.Model:
     return keras.models.load_model(work / LAST)
 
 
-def _compile(network: keras.Model, steps: int, schedule: Schedule, classes: int) -> None:
+def _compile(network: keras.Model, steps: int, schedule: Schedule, loss: TargetLoss, normalised: bool) -> None:
+    """Without batch normalisation the kernels' sizes differ a hundredfold from layer to layer, and the steps must follow them.
+
+    That is what Lamb does (You et al., ICLR 2020): the learning rate is then a share of a kernel's size.
+    """
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=schedule.learning_rate / 100,
         warmup_target=schedule.learning_rate,
@@ -113,7 +117,8 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule, classes: int)
         decay_steps=steps * max(1, schedule.epochs - 1),
         alpha=0.01,
     )
-    optimizer = keras.optimizers.AdamW(
+    kind = keras.optimizers.AdamW if normalised else keras.optimizers.Lamb
+    optimizer = kind(
         rate,
         weight_decay=schedule.weight_decay,
         beta_2=0.99,
@@ -122,7 +127,7 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule, classes: int)
         ema_momentum=schedule.average,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    network.compile(optimizer, TargetLoss(classes, schedule.label_smoothing))
+    network.compile(optimizer, loss)
     optimizer.build(network.trainable_variables)  # inside the first step it would take several times as long
 
 

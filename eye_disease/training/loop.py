@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from eye_disease.common.errors import UserError
 from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.network import finished
 from eye_disease.training.progress import Progress
@@ -18,16 +19,21 @@ from eye_disease.training.validation import Validation
 
 LAST, BEST, HISTORY = "last.keras", "best.keras", "history.json"
 """In the work folder: the newest epoch with its optimizer, the best epoch's averaged weights, the curves."""
+OPTIMIZERS = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}
+"""`lamb` (You et al., ICLR 2020): the learning rate is a share of each kernel's size. For networks without batch normalisation,
+whose kernels differ a hundredfold in size from layer to layer."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train."""
+    """How long and how fast to train. Raises UserError for an optimizer that is not known."""
 
     epochs: int = 24
     batch: int = 32
     learning_rate: float = 5e-4
     """At its highest, after the first epoch."""
+    optimizer: str = "adamw"
+    """Of OPTIMIZERS."""
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     average: float = 0.99
@@ -39,6 +45,10 @@ class Schedule:
     patience: int = 8
     """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"optimizer={self.optimizer!r} is not known. Expected one of {', '.join(OPTIMIZERS)}.")
 
     @property
     def gentle_from(self) -> int:
@@ -86,7 +96,7 @@ def train(
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": normalised})
     history = read_history(work)
     if not network.compiled:
-        _compile(network, len(photos), schedule, TargetLoss(len(validation.classes), schedule.label_smoothing), normalised)
+        _compile(network, len(photos), schedule, len(validation.classes))
     keeper = _Keeper(validation, schedule, work, history, report)
     if len(history) < schedule.epochs:
         callbacks = [keeper, Progress(schedule.epochs, schedule.batch)]
@@ -105,11 +115,7 @@ def resumed(work: Path) -> keras.Model:
     return keras.models.load_model(work / LAST)
 
 
-def _compile(network: keras.Model, steps: int, schedule: Schedule, loss: TargetLoss, normalised: bool) -> None:
-    """Without batch normalisation the kernels' sizes differ a hundredfold from layer to layer, and the steps must follow them.
-
-    That is what Lamb does (You et al., ICLR 2020): the learning rate is then a share of a kernel's size.
-    """
+def _compile(network: keras.Model, steps: int, schedule: Schedule, classes: int) -> None:
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=schedule.learning_rate / 100,
         warmup_target=schedule.learning_rate,
@@ -117,8 +123,7 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule, loss: TargetL
         decay_steps=steps * max(1, schedule.epochs - 1),
         alpha=0.01,
     )
-    kind = keras.optimizers.AdamW if normalised else keras.optimizers.Lamb
-    optimizer = kind(
+    optimizer = OPTIMIZERS[schedule.optimizer](
         rate,
         weight_decay=schedule.weight_decay,
         beta_2=0.99,
@@ -127,7 +132,7 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule, loss: TargetL
         ema_momentum=schedule.average,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    network.compile(optimizer, loss)
+    network.compile(optimizer, TargetLoss(classes, schedule.label_smoothing))
     optimizer.build(network.trainable_variables)  # inside the first step it would take several times as long
 
 

@@ -20,7 +20,8 @@ from eye_disease.training.run import Training, run
 from eye_disease.training.split import of_folder
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.classifier import Classifier
-from model_code.package import ModelFacts, keras_file
+from model_code.package import LITERT_FILE, ModelFacts, keras_file
+from model_code.runtime import LiteRTRuntime
 from model_code.settings import ServingSettings
 from tests.support.photos import SAMPLES, encode, fundus
 from tests.support.servers import PROJECT, Served, environment, python
@@ -167,6 +168,23 @@ def test_a_trained_network_teaches_another(trained: tuple[Training, Finished], b
     assert read_history(taught.work) == [told], "the same teachers go on with the same training"
     with pytest.raises(ValueError, match=r"other options \(teachers: .* -> \[\]"):
         run(replace(taught, teachers=()))
+
+
+@pytest.mark.usefixtures("untracked")
+def test_photos_of_another_finding_train_an_output_of_the_package(photos: Path, base: str, tmp_path: Path) -> None:
+    training = _training(photos, base, tmp_path, epochs=2)
+    rows = training.rows.assign(split=["train", "val"] * 8)
+    more = rows.iloc[:4].assign(label=["other", "other", "not_smooth", "unsure"])
+    rows = rows.iloc[4:]
+    finished = run(replace(training, rows=rows, more=more, fold=True))
+    assert np.isfinite(read_history(training.work)[-1].other_auroc)
+    assert finished.facts.classes == ("smooth", "striped"), "the other labels are no classes"
+    assert len(finished.probabilities) == 6
+    with LiteRTRuntime(training.output / LITERT_FILE, threads=1).session() as infer:
+        outputs = infer(np.zeros((1, SIZE, SIZE, 3), np.float32))
+    assert outputs["other_finding"].shape == ()
+    with pytest.raises(ValueError, match=r"other options .*more: 4 -> 3"):
+        run(replace(training, rows=rows, more=more.iloc[:3], fold=True))
 
 
 def test_without_epochs_the_base_is_packaged_as_it_is(photos: Path, trained: tuple[Training, Finished], tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
-    photos.add_argument("--manifest", type=_path, help="CSV with path and label, and source, group (patient), split if known")
-    more = "CSV like the manifest, of photos not of one class: labels other, several, unsure, not_CLASS (training/targets.py)"
+    photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
+    more = "table like the manifest, of photos not of one class: labels other, several, unsure, not_CLASS (training/targets.py)"
     parser.add_argument("--more", type=_path, help=more)
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
@@ -61,12 +61,12 @@ def _train(asked: argparse.Namespace) -> None:
             work=asked.work,
             output=asked.output,
             canary=asked.canary,
-            classes=tuple(asked.classes.split(",")) if asked.classes else None,
+            classes=command.names(asked.classes) or None,
             size=asked.image_size,
             frozen=asked.frozen,
             fold=asked.fold,
             more=read_manifest(asked.more) if asked.more else None,
-            teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
+            teachers=command.names(asked.teachers),
             drop_bad=asked.drop_bad,
             validation_share=asked.validation_share,
             description=asked.description,

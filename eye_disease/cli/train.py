@@ -9,6 +9,7 @@ from eye_disease.cli import command
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
+from eye_disease.training.selection import PROMISED, Targets
 from eye_disease.training.split import of_folder, read_manifest
 
 
@@ -22,12 +23,17 @@ def main() -> None:
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
     photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
+    more = "table like the manifest, of photos not of one class: labels other, several, unsure, not_CLASS (training/targets.py)"
+    parser.add_argument("--more", type=_path, help=more)
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
     parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
     parser.add_argument("--image-size", type=int, default=224, help="side of the network's input, pixels")
     parser.add_argument(
         "--frozen", type=float, default=0.0, help="share of the layers, from the input on, that stay as they are"
+    )
+    parser.add_argument(
+        "--fold", action="store_true", help="fold batch normalisation into the convolutions: faster, for a base of like photos"
     )
     parser.add_argument(
         "--teachers", default="", help=".keras files, by commas, whose mean answer is half of each label: distillation"
@@ -41,6 +47,9 @@ def main() -> None:
     for option in fields(Schedule):
         name = f"--{option.name.replace('_', '-')}"
         parser.add_argument(name, type=option.type, default=option.default, help="see eye_disease/training/loop.py")
+    for option in fields(Targets):
+        name = f"--{option.name.replace('_', '-')}"
+        parser.add_argument(name, type=float, default=option.default, help=f"of the promise: {PROMISED[option.name]}")
     command.prepare()
     asked = parser.parse_args()
     command.run("train.py", partial(_train, asked))
@@ -59,13 +68,17 @@ def _train(asked: argparse.Namespace) -> None:
             classes=command.names(asked.classes) or None,
             size=asked.image_size,
             frozen=asked.frozen,
+            fold=asked.fold,
+            more=read_manifest(asked.more) if asked.more else None,
             teachers=command.names(asked.teachers),
             drop_bad=asked.drop_bad,
             validation_share=asked.validation_share,
             description=asked.description,
+            targets=Targets(**{option.name: getattr(asked, option.name) for option in fields(Targets)}),
             schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
         )
     )
-    accuracy = finished.figures.accuracy
+    accuracy, promise = finished.figures.accuracy, finished.facts.promise
     print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
+    print(f"{asked.output}: {promise.in_words()}")
     print(f"Register it: python register.py register --package {asked.output}")

@@ -11,14 +11,16 @@ import pandas as pd
 from eye_disease.common.errors import UserError
 from eye_disease.training import network as networks
 from eye_disease.training import tracking
-from eye_disease.training.dataset import AugmentedPhotos, scale_batch
+from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.loop import BEST, LAST, Epoch, Schedule, read_history, resumed, train
 from eye_disease.training.malloc import keep_freed_memory
 from eye_disease.training.package import Finished, finish
 from eye_disease.training.photos import Photos
 from eye_disease.training.prepare import prepare_photos
 from eye_disease.training.registered import fetch
+from eye_disease.training.selection import Targets
 from eye_disease.training.teachers import Teachers
+from eye_disease.training.validation import Validation
 from model_code.package import ModelFacts
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
@@ -49,20 +51,26 @@ class Training:
     """Side of the network's input, pixels."""
     frozen: float = 0.0
     """Share of the layers, from the input on, that keep their weights."""
+    fold: bool = False
+    """See training.network.folded."""
+    more: pd.DataFrame | None = None
+    """Photos that are not of exactly one class; see training.targets for their labels."""
     teachers: tuple[str, ...] = ()
     """`.keras` files whose mean answer is half of every label."""
     drop_bad: bool = False
     validation_share: float = 0.15
     description: str = ""
+    targets: Targets = field(default_factory=Targets)
+    """What the package promises of its reports; may differ when a training is resumed."""
     schedule: Schedule = field(default_factory=Schedule)
 
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
-        names = ("base", "size", "frozen", "drop_bad", "validation_share")
+        names = ("base", "size", "frozen", "fold", "drop_bad", "validation_share")
         return (
             {name: getattr(self, name) for name in names}
             | asdict(self.schedule)
-            | {"teachers": list(self.teachers), "photos": len(self.rows)}
+            | {"teachers": list(self.teachers), "photos": len(self.rows), "more": 0 if self.more is None else len(self.more)}
         )
 
 
@@ -87,6 +95,7 @@ def run(training: Training) -> Finished:
         training.validation_share,
         schedule.seed,
         _say_progress,
+        training.more,
     )
     for remark in prepared.remarks:
         print(f"Note: {remark}", flush=True)
@@ -94,7 +103,7 @@ def run(training: Training) -> Finished:
     with tracking.tracked(work, options) as tracks:
         history = _train(training, photos, tracks)
         facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
-        finished = finish(work / BEST, photos, training.folder, training.canary, training.output, facts)
+        finished = finish(work / BEST, photos, training.folder, training.canary, training.output, facts, training.targets)
         if tracks:
             tracking.log_result(finished, history, photos, work)
     return finished
@@ -113,15 +122,13 @@ def _resolved(training: Training) -> tuple[Training, Recipe]:
 def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
     schedule, work = training.schedule, training.work
     started = read_history(work)
-    build = networks.build
-    network = resumed(work) if started else build(training.base, len(photos.classes), training.size, training.frozen)
+    frozen, fold = training.frozen, training.fold
+    network = resumed(work) if started else networks.build(training.base, len(photos.classes), training.size, frozen, fold)
     if started:
         print(f"Going on after epoch {len(started)} in {work}.", flush=True)
     if schedule.epochs == 0:
-        network.save(work / BEST)
+        networks.finished(network, networks.knows_other(training.base)).save(work / BEST)
         return []
-    validation = photos.of("val")
-    pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
     teachers = Teachers(training.teachers, photos.classes, training.size) if training.teachers else None
     augmented = AugmentedPhotos(
         photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from, teachers
@@ -133,14 +140,15 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
         left = (time.monotonic() - start) / (done - len(started)) * (schedule.epochs - done)
         print(
             f"epoch {done}/{schedule.epochs}: loss {epoch.training_loss:.3f}, validation loss {epoch.validation_loss:.3f}, "
-            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}; "
+            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}, "
+            f"within a source {epoch.within_source:.3f}, other finding {epoch.other_auroc:.3f}; "
             f"{epoch.seconds:.0f} s, about {left / 60:.0f} min left",
             flush=True,
         )
         if tracks:
             tracking.log_epoch(epoch)
 
-    return train(network, augmented, pairs, schedule, work, report)
+    return train(network, augmented, Validation(photos.of("val")), schedule, work, report)
 
 
 def _check_options(training: Training) -> None:

@@ -23,6 +23,14 @@ STEPS = 30
 """Thresholds tested."""
 
 
+PROMISED = {
+    "max_error": "share of reported answers that may be wrong",
+    "max_missed": "share of eyes with a disease (DR from grade 2 on) that may be reported as healthy",
+    "certainty": "chance that both hold",
+}
+"""What each of the Targets is"""
+
+
 @dataclass(frozen=True)
 class Targets:
     """What is promised of the answers that are reported."""

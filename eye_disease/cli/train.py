@@ -11,6 +11,7 @@ from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
 from eye_disease.training.selection import PROMISED, Targets
 from eye_disease.training.split import of_folder, read_manifest
+from model_code.promise import Promise
 
 
 def _path(text: str) -> Path | None:
@@ -80,5 +81,14 @@ def _train(asked: argparse.Namespace) -> None:
     )
     accuracy, promise = finished.figures.accuracy, finished.facts.promise
     print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
-    print(f"{asked.output}: {promise.in_words()}")
+    if promise is not None:
+        print(f"{asked.output}: {_in_words(promise)}")
     print(f"Register it: python register.py register --package {asked.output}")
+
+
+def _in_words(promise: Promise) -> str:
+    if promise.error is None:
+        return f"no answer is reported: on {promise.patients} validation patients no threshold keeps the promise"
+    missed = f", missed eyes {promise.missed.value:.3f} (<= {promise.missed.bound:.3f})" if promise.missed else ""
+    error = f"errors among the reported {promise.error.value:.3f} (<= {promise.error.bound:.3f})"
+    return f"{promise.reported:.3f} of the validation photos reported; {error}{missed}, with certainty {promise.certainty}"

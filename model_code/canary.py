@@ -9,8 +9,8 @@ from model_code.package import CANARY_ANSWER, CANARY_PHOTO
 
 TOLERANCE = 0.01
 """Largest difference of a number that counts as the same answer; processors round differently."""
-COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution", "ood_score")
-"""Beside every probability. The score tells photos apart that the network is equally sure of."""
+COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution", "ood_score", "other_finding_score")
+"""Beside every probability. The scores tell photos apart that the network is equally sure of."""
 
 
 def canary_photo(package: Path) -> bytes:

@@ -77,8 +77,9 @@ def fit_quality(good: np.ndarray, ruined: np.ndarray, validation: np.ndarray, no
     """
     styles = np.concatenate([good, ruined])
     labels = np.r_[np.zeros(len(good)), np.ones(len(ruined))]
-    rng = np.random.default_rng(0)
-    styles = styles + rng.multivariate_normal(np.zeros(len(noise)), NOISE_WEIGHT * noise, len(styles), method="eigh")
+    variances, directions = np.linalg.eigh(NOISE_WEIGHT * noise)
+    moved = np.random.default_rng(0).normal(size=styles.shape) * np.sqrt(variances.clip(0))
+    styles = styles + moved @ directions.T
     mean, deviation = styles.mean(axis=0), styles.std(axis=0) + 1e-6
     fitted = LogisticRegression(C=_QUALITY_STRENGTH, max_iter=3000).fit((styles - mean) / deviation, labels)
     weights = np.r_[fitted.coef_[0] / deviation, 0.0]

@@ -31,8 +31,8 @@ class PackagedNetwork:
 
     def __init__(self, package: Path, photos: Photos, folder: Path) -> None:
         """folder: where the photos' paths start."""
-        cores = os.cpu_count() or 1
-        self._runtime, self._executor = LiteRTRuntime(package / LITERT_FILE, cores), ThreadPoolExecutor(cores)
+        self._cores = os.cpu_count() or 1
+        self._runtime = LiteRTRuntime(package / LITERT_FILE, self._cores)
         self._photos, self._folder = photos, folder
 
     def plain(self, rows: pd.DataFrame) -> Outputs:
@@ -72,7 +72,8 @@ class PackagedNetwork:
                 given = infer(scale(view(item), self._photos.recipe))
             return {name: array for name, array in given.items() if name != "feature_map"}
 
-        found = list(self._executor.map(run, items))
+        with ThreadPoolExecutor(self._cores) as executor:
+            found = list(executor.map(run, items))
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
 

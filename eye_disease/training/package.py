@@ -21,6 +21,7 @@ from eye_disease.training.outputs import Outputs, PackagedNetwork
 from eye_disease.training.photos import MAX_PIXELS, Photos
 from eye_disease.training.safety import fit_safety
 from eye_disease.training.selection import Cases, Targets, select
+from eye_disease.training.targets import OTHER
 from model_code.classifier import Classifier
 from model_code.decision import HEALTHY, decide, report_score
 from model_code.identity import UNREGISTERED_VERSION
@@ -28,8 +29,6 @@ from model_code.package import CANARY_PHOTO, ModelFacts, OtherFinding, Statistic
 from model_code.promise import Promise
 from model_code.settings import ServingSettings
 
-OTHER = "other"
-"""Label of photos with a disease outside the classes."""
 SERIOUS_GRADE = 2
 """DR from this grade on must not be missed (moderate; International Clinical Diabetic Retinopathy scale)."""
 
@@ -72,7 +71,7 @@ def finish(
         if "style" in learned:
             statistics = fit_safety(packaged, training, validation, learned, seen, statistics)
         answers = _answers(package, canary, facts, statistics, [folder / path for path in validation.rows["path"]])
-        facts = replace(facts, promise=_promise(answers, validation.rows, facts, targets))
+        facts = replace(facts, promise=promised(answers, validation.rows, facts, targets))
         facts = seal(package, facts, statistics, canary)
         if len(answers) >= SMALLEST_REFERENCE:
             stamp = {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
@@ -95,12 +94,16 @@ def _known(logits: np.ndarray, figures: Figures, photos: Photos) -> dict[str, An
 
 
 def _other_finding(packaged: PackagedNetwork, validation: Photos, seen: Outputs) -> OtherFinding | None:
-    """None where the network has no such output, or no validation photo shows another finding."""
+    """None where the network has no such output, or no validation photo shows another finding.
+
+    Without one are the photos of the sources that have others: elsewhere nobody has looked for them.
+    """
     others = validation.more[validation.more["label"] == OTHER]
-    if "other_finding" not in seen or others.empty:
+    looked_for = validation.rows["source"].isin(others["source"]).to_numpy()
+    if "other_finding" not in seen or not looked_for.any():
         return None
-    healthy = validation.rows["label"].to_numpy() == HEALTHY
-    return fit_other_finding(seen["other_finding"].ravel(), packaged.plain(others)["other_finding"].ravel(), healthy)
+    with_other = packaged.plain(others)["other_finding"]
+    return fit_other_finding(seen["other_finding"][looked_for].ravel(), with_other.ravel())
 
 
 def _answers(package: Path, canary: Path, facts: ModelFacts, statistics: Statistics, paths: list[Path]) -> list[dict[str, Any]]:
@@ -111,10 +114,13 @@ def _answers(package: Path, canary: Path, facts: ModelFacts, statistics: Statist
     settings = replace(ServingSettings.from_env({}), max_image_bytes=2**31, max_image_pixels=MAX_PIXELS)
     classifier = Classifier(package, UNREGISTERED_VERSION, settings)
     answered = (classifier.classify(path.read_bytes()) for path in paths)
-    return [one.answer | one.facts for one in answered]
+    answers = [one.answer | one.facts for one in answered]
+    if failed := {one["error"] for one in answers if one["error"]}:
+        raise ValueError(f"The package cannot answer its validation photos: {'; '.join(sorted(failed))}")
+    return answers
 
 
-def _promise(answers: list[dict[str, Any]], rows: pd.DataFrame, facts: ModelFacts, targets: Targets) -> Promise:
+def promised(answers: list[dict[str, Any]], rows: pd.DataFrame, facts: ModelFacts, targets: Targets) -> Promise:
     """What can be promised of the answers to the photos of `rows`."""
     predicted, labels = np.array([one["predicted_class"] for one in answers]), rows["label"].to_numpy(str)
     reported = [report_score(one) if decide(one, facts) == "report" else -np.inf for one in answers]

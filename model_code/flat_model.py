@@ -1,0 +1,47 @@
+"""A Keras model that holds models -> the same network with their layers in one graph, where each can be found."""
+
+from typing import Any
+
+import keras
+
+
+def flattened(model: keras.Model) -> keras.Model:
+    """The same answers; the model itself if no model is called in it, or one of several inputs or outputs is."""
+    inner = _models_in(model)
+    if not inner or any(len(one.inputs) != 1 or len(one.outputs) != 1 for one in inner):
+        return model
+    copies: dict[int, tuple[keras.Operation, keras.Operation]] = {}
+    """Identity of an operation -> it and its copy, which every call of it shares."""
+
+    def copied(operation: keras.Operation) -> keras.Operation:
+        if isinstance(operation, keras.Model):
+            return operation  # `called` goes into it
+        if id(operation) not in copies:
+            copies[id(operation)] = operation, _copy(operation, {copy.name for _, copy in copies.values()})
+        return copies[id(operation)][1]
+
+    def called(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(operation, keras.Model):
+            return operation(*args, **kwargs)
+        graph = keras.Model(operation.inputs[0], operation.outputs[0])
+        return keras.models.clone_model(graph, args[0], clone_function=copied, call_function=called).outputs[0]
+
+    flat = keras.models.clone_model(model, clone_function=copied, call_function=called)
+    for operation, copy in copies.values():
+        if isinstance(copy, keras.layers.Layer):
+            copy.set_weights(operation.get_weights())
+    return flat
+
+
+def _models_in(model: keras.Model) -> list[keras.Model]:
+    """At any depth."""
+    found = [operation for operation in model.operations if isinstance(operation, keras.Model)]
+    return found + [deeper for one in found for deeper in _models_in(keras.Model(one.inputs, one.outputs))]
+
+
+def _copy(operation: keras.Operation, taken: set[str]) -> keras.Operation:
+    """A new one, without weights yet, under its own name or that with underscores."""
+    config, name = operation.get_config(), operation.name
+    while name in taken:
+        name += "_"
+    return type(operation).from_config(config | {"name": name})

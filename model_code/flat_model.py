@@ -12,6 +12,8 @@ def flattened(model: keras.Model) -> keras.Model:
         return model
     copies: dict[int, tuple[keras.Operation, keras.Operation]] = {}
     """Identity of an operation -> it and its copy, which every call of it shares."""
+    given: dict[int, Any] = {}
+    """Identity of a copy, or of a model -> what its last call gave."""
 
     def copied(operation: keras.Operation) -> keras.Operation:
         if isinstance(operation, keras.Model):
@@ -21,10 +23,14 @@ def flattened(model: keras.Model) -> keras.Model:
         return copies[id(operation)][1]
 
     def called(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(operation, keras.Model):
-            return operation(*args, **kwargs)
-        graph = keras.Model(operation.inputs[0], operation.outputs[0])
-        return keras.models.clone_model(graph, args[0], clone_function=copied, call_function=called).outputs[0]
+        if isinstance(operation, keras.Model):
+            graph = keras.Model(operation.inputs[0], operation.outputs[0])
+            # What it returns has a graph of its own; the tensors of ours are what the calls within have given.
+            keras.models.clone_model(graph, args[0], clone_function=copied, call_function=called)
+            given[id(operation)] = given[id(copied(graph.outputs[0]._keras_history.operation))]
+        else:
+            given[id(operation)] = operation(*args, **kwargs)
+        return given[id(operation)]
 
     flat = keras.models.clone_model(model, clone_function=copied, call_function=called)
     for operation, copy in copies.values():

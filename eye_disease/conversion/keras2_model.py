@@ -10,6 +10,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from eye_disease.conversion.known_layers import PLAIN
 from model_code.model_error import ModelError
@@ -39,7 +40,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "math.subtract": keras.ops.subtract,
     "math.tanh": keras.ops.tanh,
     "math.truediv": keras.ops.divide,
-    "nn.bias_add": lambda x, bias, data_format=None: keras.ops.add(x, bias),
+    "nn.bias_add": lambda x, bias, data_format=None: keras.ops.add(x, _constant(bias)),
     "nn.gelu": lambda x, approximate=False: keras.ops.gelu(x, approximate=approximate),
     "nn.relu": keras.ops.relu,
     "nn.relu6": keras.ops.relu6,
@@ -185,18 +186,26 @@ def _is_operation(layer: Config) -> bool:
 def _operate(function: str, first: Any, kwargs: dict[str, Any], name: str) -> keras.KerasTensor:
     if function not in _OPERATIONS:
         raise ModelError(f"it uses the function tf.{function}, which has no counterpart here")
-    others = list(kwargs.values()) if set(kwargs) <= {"y", "bias"} else []
-    result = _OPERATIONS[function](first, *others) if others else _OPERATIONS[function](first, **kwargs)
-    if isinstance(result, keras.KerasTensor) and result is not first:
+    if set(kwargs) == {"y"}:  # of two operands
+        result = _OPERATIONS[function](first, _constant(kwargs["y"]))
+    else:
+        result = _OPERATIONS[function](first, **kwargs)
+    if result is not first:
         result._keras_history.operation.name = name.replace(".", "_")  # Keras' own may be another layer's
     return result
 
 
+def _constant(value: Any) -> Any:
+    """A number or a tensor as it is; a list of numbers as an array."""
+    return np.asarray(value, "float32") if isinstance(value, list) else value
+
+
 def _slices(spec: list[Any]) -> tuple[Any, ...]:
     """`x[..., ::-1]` as Keras 2 stores it."""
-    return tuple(
-        slice(one.get("start"), one.get("stop"), one.get("step"))
-        if isinstance(one, dict)
-        else (Ellipsis if one == "..." else one)
-        for one in spec
-    )
+
+    def one(part: Any) -> Any:
+        if isinstance(part, dict):
+            return ... if "class_name" in part else slice(part["start"], part["stop"], part["step"])
+        return part
+
+    return tuple(one(part) for part in spec)

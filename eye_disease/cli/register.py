@@ -7,15 +7,16 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from eye_disease.cli import command
+from eye_disease.common.model_process import ask
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.scoring import score_photo
-from eye_disease.registry.versions import STAGES, list_versions
+from eye_disease.registry.versions import STAGES, FetchedVersion, list_versions
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
 
@@ -35,7 +36,12 @@ def _register(asked: argparse.Namespace) -> None:
     if asked.stage:
         _promote(asked)
     if asked.score:
-        print(json.dumps(score_photo(asked.name, asked.version, Path(asked.score)), indent=2))
+        print(json.dumps(_score(asked.name, asked.version, Path(asked.score)), indent=2))
+
+
+def _score(name: str, version: str, photo: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return ask(FetchedVersion.fetch(name, version, Path(folder)).folder, photo.read_bytes())
 
 
 def _promote(asked: argparse.Namespace) -> None:

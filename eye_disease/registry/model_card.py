@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import ancestors
-from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.versions import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
 

@@ -8,7 +8,7 @@ from mlflow.models import Model
 
 from eye_disease.common.paths import IMPORT_ROOT, SAMPLE_PHOTO
 from eye_disease.conversion.agreement import MAX_DIFFERENCE
-from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.versions import FetchedVersion
 from eye_disease.registry.gate.checks import Check, answer_problem
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import Trial, TrialError

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from eye_disease.registry.download import FetchedVersion
+from eye_disease.registry.versions import FetchedVersion
 from eye_disease.registry.gate.gate import GateError, GateResult, validate
 from eye_disease.registry.gate.serving_checks import agreement
 from eye_disease.registry.gate.settings import GateSettings

@@ -61,22 +61,22 @@ make_environment() {
 
 # find_uv: sets UV to a uv that runs. It installs the same packages as pip, several times faster.
 find_uv() {
-    UV="$VENV/bin/uv"
-    "$UV" --version >/dev/null 2>&1 && return
+    for UV in "$VENV/bin/uv" uv; do
+        "$UV" --version >/dev/null 2>&1 && return
+    done
     # A virtual environment that uv has made holds no pip, and one whose making was interrupted may hold none.
-    if "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip >/dev/null 2>&1; then
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "uv<1" && return
-    fi
-    UV=$(command -v uv) || return 1
+    UV="$VENV/bin/uv"
+    "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip >/dev/null 2>&1 || return 1
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "uv<1"
 }
 
 # set_up_environment REQUIREMENTS_FILE: .venv holds at least these packages; sets VENV and puts it first on the PATH.
 set_up_environment() {
     local python digest
-    python=$(find_python) || exit 1
-    VENV="$PWD/.venv"
     # Where pip and uv would install to instead of .venv, or what Python would import before it.
     unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT UV_SYSTEM_PYTHON PYTHONHOME PYTHONPATH VIRTUAL_ENV
+    python=$(find_python) || exit 1
+    VENV="$PWD/.venv"
     digest=$(cat requirements*.txt requirements/*.in constraints.txt pyproject.toml | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
     make_environment "$python"
     if [ ! -e "$VENV/installed-$1-$digest" ]; then

@@ -4,8 +4,8 @@
     python -P ask_model.py FOLDER --canary     {"differences": [...]}: how it answers the canary photo in its package otherwise
                                                than its package says, a sentence each
 
-or {"error": "..."} where it cannot be loaded or fails. Run by its path and with -P (`model_process.py` does), so that nothing of
-this project can be imported but what the model brings: its own `model_code`, of whatever release that is.
+or {"error": "..."} where it cannot be loaded or fails. Run by its path and with -P (`model_process.py` does), so that nothing
+of this project can be imported but what the model brings: its own `model_code`, of whatever release that is.
 """
 
 import json

@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.paths import IMPORT_ROOT
 from eye_disease.monitoring import launch
 from eye_disease.monitoring.action_rules import Request, Step
 from eye_disease.records.storage import Storage
-from eye_disease.registry.production import RegistryUnavailableError
 
 _logger = logging.getLogger(__name__)
 _HOURS = 3600
@@ -52,7 +52,7 @@ class Actions:
     """In a local folder; one process at a time.
 
     commands: what each step runs; a step without a command is never asked for.
-    in_production: the version of a model that the registry holds there, or None. Raises RegistryUnavailableError.
+    in_production: the version of a model that the registry holds there, or None. Raises TrackingUnavailableError.
     """
 
     def __init__(self, folder: Path, commands: dict[Step, tuple[str, ...]], in_production: Callable[[str], str | None]) -> None:
@@ -103,7 +103,7 @@ class Actions:
             return
         try:
             holder = self._in_production(request.model)
-        except RegistryUnavailableError as error:
+        except TrackingUnavailableError as error:
             _logger.warning("%s version %s is not rolled back yet: %s", request.model, request.version, error)
             return
         if holder != request.version:

@@ -62,7 +62,7 @@ class References:
         self._window = window
 
     def find(self, store: RecordStore, now: datetime) -> Reference | None:
-        """The reference of a version; None if its package holds none. Raises NoReferenceError, PackageUnavailableError."""
+        """The reference of a version; None if its package holds none. Raises NoReferenceError, TrackingUnavailableError."""
         if self._window is not None:
             return self._of_window(store, self._window, now)
         package = self._packages.find(store.model, store.version)

@@ -8,8 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from eye_disease.common.model_process import ask
 from eye_disease.common.errors import UserError
+from eye_disease.common.model_process import ask
 from eye_disease.records.labels import FeedbackError, time_of
 from eye_disease.records.lines import record_schema
 from eye_disease.records.storage import Storage

@@ -2,7 +2,8 @@
 
 import logging
 
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.probe import Canary, probe
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
@@ -32,7 +33,7 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
 def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
     try:
         package = packages.find(model, version)
-    except PackageUnavailableError as error:
+    except TrackingUnavailableError as error:
         _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", model, version, error)
         return None
     if package is None:

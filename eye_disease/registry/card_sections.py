@@ -11,9 +11,9 @@ from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.versions import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts, Statistics
 from model_code.quality import STATISTICS
 

@@ -1,8 +1,9 @@
 """Copies of model versions on this machine: each whole, and known to answer its canary photo.
 
-Beside a copy lies its receipt, `<copy>.json`, with the SHA-256 of every file: a copy that does not match is set aside, not served.
-`last_good.json` names the copy that was last taken from Production, `last_good.staging.json` that from Staging. Whichever of these
-is damaged is set aside and named, and costs a download at most.
+Beside a copy lies its receipt, `<copy>.json`, with the SHA-256 of every file: a copy that does not match it is set aside, not
+served. `last_good.json` names the copy that was last taken from Production, `last_good.staging.json` that from Staging;
+`.last_good.json` is the same once more, for when the first is lost. Whichever of these is damaged is set aside and named, and
+costs a download at most.
 """
 
 import json

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
 from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
@@ -21,7 +22,6 @@ from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.profiles.reference import Reference
-from eye_disease.registry.production import RegistryUnavailableError
 from eye_disease.verdict.check import Check
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
@@ -262,7 +262,7 @@ def test_a_roll_back_waits_for_the_registry(
 ) -> None:
     request = replace(REQUEST, step="rollback")
     text = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')"
-    away = actions(RegistryUnavailableError("no connection"), rollback=text)
+    away = actions(TrackingUnavailableError("no connection"), rollback=text)
     away.ask(request)
     assert list(away.advance(lambda model, version: True)) == []
     assert "is not rolled back yet: no connection" in caplog.text

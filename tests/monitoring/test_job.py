@@ -12,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eye_disease.common.errors import BusyError
+from eye_disease.common.errors import BusyError, TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.monitoring import alerts, job, window
 from eye_disease.monitoring.job import DriftJob, Outcome
-from eye_disease.monitoring.package_cache import PackageUnavailableError
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.statuses import read_statuses
@@ -212,7 +211,7 @@ def test_nothing_is_written_where_tracking_is_off(world: World) -> None:
 @pytest.mark.usefixtures("small_report")
 def test_a_window_waits_for_its_reference(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable(*arguments: Any) -> None:
-        raise PackageUnavailableError("no connection")
+        raise TrackingUnavailableError("no connection")
 
     with monkeypatch.context() as patched:
         patched.setattr("eye_disease.monitoring.package_cache.Packages.find", unavailable)

@@ -88,7 +88,8 @@ def _judge(
     candidate: FetchedVersion, production: FetchedVersion | None, photos: LabelledPhotos | None, settings: GateSettings
 ) -> tuple[Judgement, list[Check]]:
     comparison = comparable(candidate, production, photos is not None)
-    compared = production if comparison.passed and production and production.behaviour_sha256 != candidate.behaviour_sha256 else None
+    differs = production is not None and production.behaviour_sha256 != candidate.behaviour_sha256
+    compared = production if comparison.passed and differs else None
     checks = [agreement(candidate, settings.recompute_agreement)]
     with ExitStack() as servers:
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
-from eye_disease.registry.versions import FetchedVersion
 from eye_disease.registry.gate.checks import Check, Judged, absolute, paired
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts
 
 MAX_UNREADABLE_SHARE = 0.05

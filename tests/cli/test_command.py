@@ -38,7 +38,7 @@ def _ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[in
         (
             MlflowException(
                 "API request to http://127.0.0.1:9/api/2.0/mlflow/registered-models/get failed with exception "
-                "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api/2.0/mlflow/registered-models/get "
+                "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api "
                 "(Caused by NewConnectionError('<HTTPConnection>: Failed to establish a new connection: Connection refused'))"
             ),
             69,

@@ -2,44 +2,45 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from deploy.check_versions import problems
 from eye_disease.common.model_process import ask
 from eye_disease.monitoring.replay import replay
 from eye_disease.records.storage import Storage
-from eye_disease.registry.gate.gate import validate
-from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.versions import FetchedVersion, in_stage
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.settings import RegistrySettings
 from model_code.classifier import Classifier
 from model_code.settings import ServingSettings
-from tests.support.other_code import register_other_code
+from tests.support.other_code import OTHERWISE, register_other_code
 from tests.support.photos import PACKAGE
 from tests.support.servers import PROJECT, environment, free_port, python, read_records, started
-from tests.support.versions import passed
+from tests.support.versions import passed, sqlite_store
 
 MODEL = "of-another-release"
 SAMPLE = PROJECT / "samples" / "retina.jpg"
 
 
 @pytest.fixture(scope="module")
-def version(registry: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of MODEL; the tracking server is this process's."""
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of a registry of this module's own, which is this process's; no server is at work."""
+    with sqlite_store(tmp_path_factory.mktemp("store")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def version(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of MODEL."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", registry["MLFLOW_TRACKING_URI"])
-        mlflow.set_tracking_uri(registry["MLFLOW_TRACKING_URI"])
         yield register_other_code(MODEL, tmp_path_factory.mktemp("other"), patch).version
-        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="module")
@@ -81,21 +82,15 @@ def test_the_commands_score_it_with_its_own_code(
     assert json.loads(answer)["confidence"] == pytest.approx(confidence, abs=1e-4)
 
 
-def test_the_gate_serves_it_and_finds_nothing_wrong_with_its_canary(version: str) -> None:
-    settings = GateSettings(env_manager="local", recompute_agreement=False, max_latency_ms=60_000)
-    result = validate(MODEL, version, None, settings)
-    assert [check.name for check in result.checks if not check.passed] == []
-
-
 def test_it_is_promoted_served_replayed_and_rolled_back_to(
-    version: str, confidence: float, tmp_path: Path, retina: bytes, registry: dict[str, str]
+    version: str, confidence: float, tmp_path: Path, retina: bytes, store: str
 ) -> None:
     promote(MODEL, version, "Production", judged=passed(MODEL, version))
     settings = RegistrySettings(enabled=True, timeout_seconds=60, cache_dir=tmp_path / "cache")
     assert resolve(MODEL, "Production", settings).source == "registry"
 
     port = free_port()
-    env = registry | {"MODEL_CACHE_DIR": str(tmp_path / "cache")}
+    env = environment(MLFLOW_TRACKING_URI=store, MODEL_CACHE_DIR=str(tmp_path / "cache"))
     command = [sys.executable, str(PROJECT / "serve.py"), "--name", MODEL, "--port", str(port)]
     with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path / "served", env) as server:
         (answer,) = server.classify(retina)
@@ -116,19 +111,15 @@ def test_it_is_promoted_served_replayed_and_rolled_back_to(
     assert resolve(MODEL, "Production", settings).version == version
 
 
-def test_this_trees_changed_code_refuses_no_version_of_its_own(registry: dict[str, str], tmp_path: Path) -> None:
+def test_this_trees_changed_code_refuses_no_version_from_before(store: str, version: str, tmp_path: Path) -> None:
     """The other way round: a checkout in which somebody works."""
     checkout = tmp_path / "checkout"
-    for name in subprocess.run(
-        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout.splitlines():
-        if name.startswith(("model_code/", "eye_disease/", "deploy/", "models/", "samples/", "serve.py")):
-            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-            (checkout / name).symlink_to(PROJECT / name)
-    broken = checkout / "model_code" / "classifier.py"
-    broken.unlink()
-    broken.write_text("raise ImportError('half-written')\n")
-    env = environment(MLFLOW_TRACKING_URI=registry["MLFLOW_TRACKING_URI"], PYTHONPATH=str(checkout))
-    done = python("-m", "deploy.check_versions", env=env, cwd=checkout)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "version 1: downloaded, its canary is answered as expected" in done.stdout
+    kept = shutil.ignore_patterns("__pycache__")
+    for name in ("model_code", "eye_disease", "deploy"):
+        shutil.copytree(PROJECT / name, checkout / name, ignore=kept)
+    with (checkout / "model_code" / "classifier.py").open("a") as file:
+        file.write(OTHERWISE.replace("/ 2", "/ 3"))
+    env = environment(MLFLOW_TRACKING_URI=store, PYTHONPATH=str(checkout))
+    done = python("-m", "deploy.check_versions", MODEL, env=env, cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    assert f"{MODEL} version {version}: downloaded, its canary is answered as expected" in done.stdout

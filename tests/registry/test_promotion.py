@@ -16,8 +16,8 @@ from eye_disease.registry.history.lock import LockedError, locked
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import RefusedError, promote, rollback
-from eye_disease.registry.versions import StageError, VersionError, look
-from tests.support.versions import make_versions, passed, refused
+from eye_disease.registry.versions import StageError, VersionError, in_stage, list_versions, look, version_in_production
+from tests.support.versions import make_versions, passed, passes_fetched, refused
 
 NAME = "eye_model"
 
@@ -336,3 +336,42 @@ def test_an_unknown_version_model_or_stage_is_named(client: MlflowClient) -> Non
         promote("nothing", "1", "Staging")
     with pytest.raises(StageError, match="Expected one of Staging, Production, Archived"):
         promote(NAME, "1", "Live")
+
+
+@pytest.mark.parametrize("name", ["a'b", "Olho é bom (2)"])
+def test_a_name_with_a_quote_or_accents_is_followed(client: MlflowClient, name: str) -> None:
+    make_versions(client, name, 2)
+    for version in ("1", "2"):
+        promote(name, version, "Production", judged=passed(name, version))
+    assert rollback(name).version == "1"
+    held = in_stage(name, "Production")
+    assert held is not None
+    assert (held.version, held.aliases) == ("1", ("production",))
+    assert [one.kind for one in review(name).records] == ["promote", "promote", "rollback"]
+    assert [one.version for one in list_versions(name)] == ["2", "1"]
+
+
+def test_everybody_goes_by_the_stage(client: MlflowClient) -> None:
+    """The drift job, serving and the commands, where stage and alias were moved apart in MLflow's UI."""
+    _produce("1", "2")
+    client.set_registered_model_alias(NAME, "production", "1")
+    held = in_stage(NAME, "Production")
+    assert held is not None
+    assert held.version == version_in_production(NAME, 5) == look(client, NAME).holder("Production") == "2"
+    client.delete_registered_model_alias(NAME, "production")
+    assert version_in_production(NAME, 5) == "2"
+    assert in_stage("no-such-model", "Production") is version_in_production("no-such-model", 5) is None
+
+
+def test_a_promotion_reads_the_registry_twice(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the gate and under the lock; what was read is handed on."""
+    monkeypatch.setattr("eye_disease.registry.gate.gate.validate_fetched", passes_fetched)
+    read, search = [], MlflowClient.search_model_versions
+
+    def counted(*arguments: object, **named: object) -> object:
+        read.append(arguments)
+        return search(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", counted)
+    promote(NAME, "1", "Production")
+    assert len(read) == 2

@@ -1,12 +1,30 @@
 """Registered versions of a few bytes, for tests of what happens to versions rather than in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
+import pytest
 from mlflow import MlflowClient
 
 from eye_disease.registry.gate.gate import GateResult
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.versions import FetchedVersion, Seen, look
+
+
+@contextmanager
+def sqlite_store(folder: Path) -> Iterator[str]:
+    """Inside, a new registry in a folder is this process's; yields its URI. No server is at work."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # artifacts go to `mlruns` of the working directory
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield uri
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 def make_versions(client: MlflowClient, name: str, count: int) -> None:

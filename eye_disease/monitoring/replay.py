@@ -47,8 +47,8 @@ def replay(
     """Fetch the version that answered and let it answer again, in a process of its own with the code of that version.
 
     image: the image file, byte for byte. timeout_seconds: for the answer; mlflow_timeout_seconds: for one request to the
-    registry of MLFLOW_TRACKING_URI. Raises ReplayError: unknown id, another photo, a record without photo, a version that is in no
-    registry, gone or does not run here; TrackingUnavailableError.
+    registry of MLFLOW_TRACKING_URI. Raises ReplayError: unknown id, another photo, a record without photo, a version that is
+    in no registry, gone or does not run here; TrackingUnavailableError.
     """
     record = find_record(storage, prediction_id)
     _require_same_photo(record, image)

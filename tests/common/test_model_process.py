@@ -41,7 +41,7 @@ def test_a_model_that_ends_its_process_is_told_apart_from_one_that_fails(tmp_pat
 
 
 def test_a_folder_that_is_no_model_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelProcessError, match="cannot be loaded, or fails: .*MLmodel") as told:
+    with pytest.raises(ModelProcessError, match=r"cannot be loaded, or fails: .*MLmodel") as told:
         require_canary(tmp_path)
     assert "\n" not in str(told.value)
 
@@ -52,7 +52,8 @@ def test_a_model_that_does_not_answer_in_time(tmp_path: Path) -> None:
 
 
 def test_settings_of_this_process_change_no_answer_and_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAX_REQUEST_ROWS", "INFERENCE_LOG_REQUIRED", "MODEL_SOURCE", "SERVING_MODEL_CONFIG", "MLFLOW_RUN_ID"):
+    left_out = ("MAX_REQUEST_ROWS", "INFERENCE_LOG_REQUIRED", "MODEL_SOURCE", "SERVING_MODEL_CONFIG", "MLFLOW_RUN_ID")
+    for name in left_out:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("INFERENCE_LOG_DIR", "/records")
     monkeypatch.setenv("INFERENCE_THREADS", "1")

@@ -143,7 +143,7 @@ def _read_receipt(path: Path) -> dict[str, str] | None:
     if not os.path.lexists(path):
         return None
     try:
-        files = json.loads(path.read_text())["files"]
+        files: dict[str, str] = json.loads(path.read_text())["files"]
         if not (isinstance(files, dict) and files and all(isinstance(sha256, str) for sha256 in files.values())):
             raise ValueError("it lists no files")
         return files

@@ -86,11 +86,11 @@ def test_it_is_promoted_served_replayed_and_rolled_back_to(
     version: str, confidence: float, tmp_path: Path, retina: bytes, store: str
 ) -> None:
     promote(MODEL, version, "Production", judged=passed(MODEL, version))
-    settings = RegistrySettings(enabled=True, timeout_seconds=60, cache_dir=tmp_path / "cache")
+    settings = RegistrySettings(enabled=True, timeout_seconds=280, cache_dir=tmp_path / "cache")
     assert resolve(MODEL, "Production", settings).source == "registry"
 
     port = free_port()
-    env = environment(MLFLOW_TRACKING_URI=store, MODEL_CACHE_DIR=str(tmp_path / "cache"))
+    env = environment(MLFLOW_TRACKING_URI=store, MODEL_CACHE_DIR=str(tmp_path / "cache"), REGISTRY_TIMEOUT_SECONDS="280")
     command = [sys.executable, str(PROJECT / "serve.py"), "--name", MODEL, "--port", str(port)]
     with started(command, f"http://127.0.0.1:{port}", "/ping", tmp_path / "served", env) as server:
         (answer,) = server.classify(retina)

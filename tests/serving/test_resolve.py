@@ -13,11 +13,12 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from eye_disease.cli import serve
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.registry.promotion import promote
 from eye_disease.registry.register import register_package
 from eye_disease.serving.cache import ModelCache
-from eye_disease.serving.resolve import RefusedVersionError, bundled_model, resolve
+from eye_disease.serving.resolve import RefusedVersionError, Resolved, bundled_model, resolve
 from eye_disease.serving.settings import RegistrySettings
 from tests.support.servers import NAME, PROJECT, environment, free_port, python, read_records, started
 from tests.support.versions import passed, sqlite_store
@@ -40,7 +41,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("INFERENCE_LOG_DIR", str(tmp_path / "records"))
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    yield RegistrySettings(enabled=True, timeout_seconds=60, cache_dir=tmp_path / "cache")
+    yield RegistrySettings(enabled=True, timeout_seconds=280, cache_dir=tmp_path / "cache")
     mlflow.set_tracking_uri(uri)
 
 
@@ -186,15 +187,21 @@ def test_a_refused_version_is_no_unreachable_registry(
     assert "NOT SERVING FROM THE REGISTRY: the registry's Production version of" in caplog.text
 
 
-def test_serve_ends_where_the_version_is_refused(store: str, tmp_path: Path) -> None:
+def test_serve_ends_where_the_version_is_refused(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "refused"
     register_package(BUNDLED_PACKAGE, name)
     promote(name, "1", "Production", judged=passed(name, "1"))
     source = MlflowClient().get_model_version_download_uri(name, "1")
     _spoil(Path(mlflow.artifacts.download_artifacts(source)))  # in the artifact store itself, which is on this machine
-    env = environment(MLFLOW_TRACKING_URI=store, MODEL_CACHE_DIR=str(tmp_path / "cache"))
-    done = python(str(PROJECT / "serve.py"), "--name", name, "--stage", "Production", env=env, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert f"serve.py: The registry's Production version of {name} is refused" in done.stderr
-    assert "Serving" not in done.stdout
+    monkeypatch.setenv("MODEL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("REGISTRY_TIMEOUT_SECONDS", "280")
+    monkeypatch.setattr(serve, "exec_server", lambda model, *_: pytest.fail(f"{model} is served"))
+    monkeypatch.setattr("sys.argv", ["serve.py", "--name", name, "--stage", "Production"])
+    with pytest.raises(SystemExit, match=rf"serve\.py: The registry's Production version of {name} is refused: .*canary"):
+        serve.main()
+
+    served: list[Resolved] = []
+    monkeypatch.setattr(serve, "exec_server", lambda model, *_: served.append(model))
+    monkeypatch.setattr("sys.argv", ["serve.py", "--name", name, "--stage", "Production", "--fallback"])
+    serve.main()
+    assert [model.source for model in served] == ["bundled"]

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from eye_disease.common.text import one_line
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.paired import Paired
 from eye_disease.registry.gate.settings import GateSettings
@@ -50,10 +51,11 @@ class Check:
 
 def as_table(checks: Sequence[Check]) -> list[str]:
     """Lines of text with aligned columns: check, found, asked for, verdict; then why it is refused."""
-    rows = [("check", "found", "asked for", ""), *((c.name, c.value, c.limit, "ok" if c.passed else "REFUSED") for c in checks)]
+    found = ((*map(one_line, (c.name, c.value, c.limit)), "ok" if c.passed else "REFUSED") for c in checks)
+    rows = [("check", "found", "asked for", ""), *found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
-    return lines + [f"refused: {check.reason}" for check in checks if not check.passed]
+    return lines + [f"refused: {one_line(check.reason)}" for check in checks if not check.passed]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from model_code.settings import read_bool, read_int
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*[A-Za-z_]\w*\s*(?:[!:][^{}]*)?\}|%\([A-Za-z_]\w*\)[sdr]")
 """`{reason}`, `{{ reason }}`, `{reason!r}`, `%(reason)s`, whatever the name; not a shell's `${RAISED_REASON}`."""
+_NOT_SHOWN = "(not shown: it may hold a password)"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
 
@@ -70,7 +71,7 @@ def _read_server(env: Mapping[str, str], name: str) -> str | None:
     except ValueError:  # no such port, a bracket without its other half
         known = False
     if not known or re.search(r"[\s?#]", text):
-        shown = env[name] if re.fullmatch(r"[\w.:/\[\]\s-]*", text) else "(not shown: it may hold a password)"
+        shown = env[name] if re.fullmatch(r"[\w.:/\[\]\s-]*", text) else _NOT_SHOWN
         allowed = "an http:// or https:// URL, as http://127.0.0.1:8080 or https://user:password@model.example/eye"
         raise SettingError(name, shown, f"{allowed}; a password's own / @ : ? # as %2F %40 %3A %3F %23")
     return parts._replace(path=re.sub(r"/*(/(invocations|ping))?/*$", "", parts.path)).geturl()
@@ -103,5 +104,6 @@ def _read_command(env: Mapping[str, str], name: str) -> tuple[str, ...]:
         raise SettingError(name, f"({error})", "a command line with its quotes closed") from error
     path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     if command and shutil.which(command[0], path=path) is None:
-        raise SettingError(name, f"{command[0]} ...", "a command line whose program is on the PATH")
+        shown = f"{command[0]} ..." if re.fullmatch(r"[\w./+-]+", command[0]) else _NOT_SHOWN
+        raise SettingError(name, shown, "a command line whose program, the first word, is on the PATH")
     return command

@@ -9,7 +9,8 @@ from eye_disease.profiles.distances import holm
 Level = Literal["ok", "warning", "drift"]
 UNITS = {"mean_latency": " ms", "p99_latency": " ms"}
 """Statistic -> unit; the others have none."""
-_LONGEST_PROBLEM = 400
+LONGEST_PROBLEM = 400
+"""Characters of `problem` that are shown."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Check:
         expected = "" if self.expected is None else f", reference {_shown(self.expected)}{unit}"
         numbers = f"{self.statistic} {_shown(self.value)}{unit}, limit {_shown(self.limit)}{unit}{expected}, n={self.n}"
         return f"{where}{clean(self.stream)}: {numbers}" + (
-            f" ({clean(self.problem, _LONGEST_PROBLEM)})" if self.problem else ""
+            f" ({clean(self.problem, LONGEST_PROBLEM)})" if self.problem else ""
         )
 
 

@@ -1,7 +1,7 @@
 """A verdict in two sentences: what is wrong, and what to do."""
 
-from eye_disease.common.text import clean, one_line
-from eye_disease.verdict.check import Check
+from eye_disease.common.text import clean
+from eye_disease.verdict.check import LONGEST_PROBLEM, Check
 from eye_disease.verdict.verdict import Verdict
 
 _ACTIONS = {
@@ -53,4 +53,4 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
 
 
 def _said(check: Check) -> str:
-    return one_line(check.problem).rstrip(".") if check.stream == "probe" and check.problem else str(check)
+    return clean(check.problem, LONGEST_PROBLEM).rstrip(".") if check.stream == "probe" and check.problem else str(check)

@@ -1,4 +1,4 @@
-"""A version's model package, as far as monitoring needs it: its canary, and the reference of its answers."""
+"""A version's model package, as far as monitoring needs it: its canary, the reference of its answers, what it promises."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.profiles.reference import REFERENCE_FILE
 from model_code.identity import BUNDLED_VERSION
-from model_code.package import CANARY_ANSWER, CANARY_PHOTO
+from model_code.package import CANARY_ANSWER, CANARY_PHOTO, FACTS_FILE
 
 _PACKAGE = "artifacts/package"
 """Where an MLflow model of this project keeps its package."""
-_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE)
+_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE, FACTS_FILE)
 
 
 class Packages:
@@ -24,7 +24,7 @@ class Packages:
         self._timeout_seconds = timeout_seconds
 
     def find(self, model: str, version: str) -> Path | None:
-        """Folder with the canary and, if the version has one, REFERENCE_FILE; None for a version that no registry holds.
+        """Folder with _FILES, REFERENCE_FILE only if the version has one; None for a version that no registry holds.
 
         Raises TrackingUnavailableError.
         """

@@ -70,7 +70,7 @@ class StoryPhotos:
         sizes = (2 * scale.window, scale.judged, scale.window)
         if len(validation) < sum(sizes):
             raise ValueError(
-                f"{source} has {len(validation)} photos of the split val, {EYES} a patient at most; the story needs {sum(sizes)}."
+                f"{source} has {len(validation)} photos of the split val, {EYES} a patient at most, and needs {sum(sizes)}."
             )
         hazy, judged, clear = _pools(validation, sizes)
         photos = source / "fundus"

@@ -35,7 +35,8 @@ PYTHON
         [ -f "$VENV/bin/$script" ] || continue
         # `#!/path/bin/python`, or for a path with spaces `'''exec' "/path/bin/python" ...` in the second line.
         interpreter=$(sed -n -e '1s/^#! *\(.*python[0-9.]*\).*$/\1/p' -e "2s/^'''exec' \"*\([^\"]*\)\"* .*\$/\1/p" "$VENV/bin/$script" | head -n 1)
-        [ -z "$interpreter" ] || [ "$interpreter" -ef "$VENV/bin/python" ] || { echo "it was made in another folder, or this one was renamed"; return; }
+        case $interpreter in */env\ * | [!/]* | "") continue ;; esac # finds its Python by itself
+        [ "$interpreter" -ef "$VENV/bin/python" ] || { echo "it was made in another folder, or this one was renamed"; return; }
     done
 }
 

@@ -99,6 +99,20 @@ def test_a_renamed_clone(project: Path, shebang: str) -> None:
     _ready(renamed, ANEW.format("it was made in another folder, or this one was renamed"))
 
 
+RELOCATABLE = """#!/bin/sh
+'''exec' "$(dirname -- "$(realpath -- "$0")")"/'python' "$0" "$@"
+"""
+
+
+@pytest.mark.parametrize("shebang", ["#!/usr/bin/env python3\n", RELOCATABLE])
+def test_one_that_may_be_moved_stays(project: Path, shebang: str) -> None:
+    """As `uv venv --relocatable` makes it."""
+    _ready(project)
+    (project / ".venv" / "bin" / "uvicorn").write_text(shebang)
+    renamed = project.rename(project.with_name("renamed"))
+    assert "anew" not in _ready(renamed)
+
+
 def test_a_python_of_another_release_than_it_was_made_with(project: Path) -> None:
     _ready(project)
     (library,) = (project / ".venv" / "lib").iterdir()

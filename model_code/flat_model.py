@@ -16,14 +16,15 @@ def flattened(model: keras.Model) -> keras.Model:
     """Identity of a copy, or of a model -> what its last call gave."""
 
     def copied(operation: keras.Operation) -> keras.Operation:
-        if isinstance(operation, keras.Model):
+        if _is_graph(operation):
             return operation  # `called` goes into it
         if id(operation) not in copies:
-            copies[id(operation)] = operation, _copy(operation, {copy.name for _, copy in copies.values()})
+            taken = {tensor.name for tensor in model.inputs} | {copy.name for _, copy in copies.values()}
+            copies[id(operation)] = operation, _copy(operation, taken)
         return copies[id(operation)][1]
 
     def called(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, keras.Model):
+        if _is_graph(operation):
             graph = keras.Model(operation.inputs[0], operation.outputs[0])
             # What it returns has a graph of its own; the tensors of ours are what the calls within have given.
             keras.models.clone_model(graph, args[0], clone_function=copied, call_function=called)
@@ -39,9 +40,14 @@ def flattened(model: keras.Model) -> keras.Model:
     return flat
 
 
+def _is_graph(operation: keras.Operation) -> bool:
+    """Whether it is a functional or sequential model; one of a class of its own is a layer like any other here."""
+    return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
+
+
 def _models_in(model: keras.Model) -> list[keras.Model]:
     """At any depth."""
-    found = [operation for operation in model.operations if isinstance(operation, keras.Model)]
+    found = [operation for operation in model.operations if _is_graph(operation)]
     return found + [deeper for one in found for deeper in _models_in(keras.Model(one.inputs, one.outputs))]
 
 

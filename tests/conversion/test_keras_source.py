@@ -44,7 +44,7 @@ def _difference(model: keras.Model, files: Path, name: str) -> float:
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        *((name, 5e-6) for name in ("branched", "dropout", "operations", "caffe", "tf", "sequential")),
+        *((name, 1e-4) for name in ("branched", "dropout", "operations", "caffe", "tf", "sequential")),
         ("mixed", 5e-3),  # Keras 2 computed it in float16
     ],
 )
@@ -57,7 +57,7 @@ def test_the_other_formats_of_keras_2_go_through_tf_keras(file: str, files: Path
     made = as_keras3(files / file, tmp_path)
     assert made.suffix == ".keras"
     assert written_by(made).startswith("3")
-    assert _difference(load_keras(made), files, "sequential") < 5e-6
+    assert _difference(load_keras(made), files, "sequential") < 1e-4
 
 
 def test_a_model_with_layers_of_its_own_is_registered_with_their_code(files: Path, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_model_with_layers_of_its_own_is_registered_with_their_code(files: Pat
     facts = package_own_model(files / "gate.h5", tmp_path, "own", CLASSES, recipe, layers_file=files / "layers.py")
     assert facts.runtime == "litert"
     assert facts.provenance["written_by_keras"].startswith("2.")
-    assert _difference(load_keras(tmp_path / "classifier.keras"), files, "gate") < 5e-6
+    assert _difference(load_keras(tmp_path / "classifier.keras"), files, "gate") < 1e-4
 
 
 @pytest.mark.parametrize(("file", "reason"), [("gate.h5", "Gate"), ("hard.h5", "hard_sigmoid")])
@@ -82,7 +82,7 @@ def test_without_tf_keras_it_is_named(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(keras_source.importlib.util, "find_spec", lambda name: None)
-    assert _difference(load_keras(as_keras3(files / "branched.h5", tmp_path)), files, "branched") < 5e-6
+    assert _difference(load_keras(as_keras3(files / "branched.h5", tmp_path)), files, "branched") < 1e-4
     assert "Install tf-keras (pip install -r requirements-keras2.txt) to have it compared" in caplog.text
     with pytest.raises(ModelError, match=r"needs tf-keras \(pip install -r requirements-keras2.txt\)"):
         as_keras3(files / "sequential.keras", tmp_path)

@@ -184,7 +184,7 @@ def test_models_inside_a_model_are_seen_into(suffix: str, tmp_path: Path) -> Non
     maps = layers.Conv2D(8, 3, activation="relu", name="conv")(twice(twice(image)))
     base = keras.Model(image, layers.GlobalAveragePooling2D(name="pool")(maps), name="base")
     whole = keras.Sequential([keras.Input((SIDE, SIDE, 3)), base, layers.Dropout(0.2), layers.Dense(3, activation="softmax")])
-    outer = keras.Input((SIDE, SIDE, 3), name="image")
+    outer = keras.Input((SIDE, SIDE, 3), name="pool")
     model = keras.Model(outer, whole(layers.Conv2D(3, 1, name="conv")(outer), training=False))
     loaded = load_keras(_saved(model, tmp_path, suffix))
     outputs = {name: np.asarray(array) for name, array in with_heads(loaded)(_image()).items()}

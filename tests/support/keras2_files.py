@@ -92,6 +92,14 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
+def _spread(model: keras.Model, photos: np.ndarray) -> None:
+    """Make the answers differ from photo to photo, so that a wrong one is told from a right one."""
+    dense = model.layers[-1]
+    logits = np.log(np.asarray(model(photos, training=False), np.float64) + 1e-12)
+    moved = (logits - logits.mean(axis=1, keepdims=True)).std(axis=0).mean()
+    dense.kernel.assign(dense.kernel * float(np.clip(1 / max(moved, 1e-9), 1e-3, 1e3)))
+
+
 def main(folder: Path) -> None:
     """`<name>.h5` of every model, the others of some, and `<name>.npz` with photos and answers."""
     rng = np.random.default_rng(0)
@@ -102,10 +110,10 @@ def main(folder: Path) -> None:
         for variable in model.weights:
             if "moving_variance" not in variable.name and "gamma" not in variable.name:
                 variable.assign_add(rng.normal(0, 0.1, variable.shape))
-        dense = model.layers[-1]
-        dense.kernel.assign(dense.kernel * 8)
+        most = 255 if name in ("caffe", "tf", "sequential") else 1
+        photos = rng.uniform(0, most, (6, SIDE, SIDE, 3)) * rng.uniform(0.1, 1, (6, 1, 1, 1))
+        _spread(model, photos := photos.astype("float32"))
         model.compile("adam", "categorical_crossentropy")
-        photos = rng.uniform(0, 255 if name in ("caffe", "tf", "sequential") else 1, (6, SIDE, SIDE, 3)).astype("float32")
         np.savez(folder / f"{name}.npz", photos=photos, answers=np.asarray(model(photos, training=False)))
         model.save(folder / f"{name}.h5")
     model.save(folder / "sequential.keras")

@@ -79,7 +79,7 @@ cat <<TEXT
 Send a photo of your own:
 
   (printf '{"dataframe_split":{"columns":["image"],"data":[["'; base64 < samples/retina.jpg | tr -d '\n'; printf '"]]}}') |
-    curl -s -X POST -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:$SERVE_PORT/invocations
+    curl -s --noproxy '*' -X POST -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:$SERVE_PORT/invocations
 
 Ctrl-C stops everything.
 TEXT

@@ -1,5 +1,10 @@
 # Sourced after environment.sh by scripts that start servers: free ports, waiting until one answers, stopping.
 
+# Loopback is never asked through a proxy, by this script or by what it starts.
+no_proxy="${no_proxy:-${NO_PROXY:-}}"
+[ "$no_proxy" = "*" ] || no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,127.0.0.0/8,::1,[::1]"
+export no_proxy NO_PROXY="$no_proxy"
+
 # stop PID: ends a child and all it has started (each child leads a process group of its own).
 stop() {
     [ -n "$1" ] && kill -0 -- "-$1" 2>/dev/null || return 0

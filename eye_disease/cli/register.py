@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eye_disease.cli import command
 from eye_disease.common.paths import BUNDLED_PACKAGE
+from eye_disease.common.text import one_line
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
 from eye_disease.registry.promotion import promote, rollback
@@ -79,10 +80,8 @@ def _list(asked: argparse.Namespace) -> None:
     if not versions:
         print(f"{asked.name} has no versions in this registry.")
     for one in versions:
-        aliases = " ".join(f"@{alias}" for alias in one.aliases)
-        print(
-            f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}"
-        )
+        aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in one.aliases), one_line(one.runtime)
+        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {runtime:<6}  {one.run_id}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,9 @@ from typing import Any
 
 import requests
 
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import one_line
+
 _ROWS = 8
 """Photos of one request."""
 _NOT_INHERITED = (
@@ -94,7 +97,7 @@ class Trial:
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._output.read_text(errors="replace").splitlines() if line.strip()]
         wrong = [line for line in lines if "Error" in line]
-        return (wrong or lines or ["no output"])[-1][:300]
+        return one_line(hide_secrets((wrong or lines or ["no output"])[-1]), 300)
 
 
 @contextmanager

@@ -170,14 +170,17 @@ def _unused(name: str, model: keras.Model) -> str:
 
 
 def _early_map(model: keras.Model) -> keras.KerasTensor | None:
-    """The last of the narrowest feature maps an eighth as wide as the photo; None where no map has about that size."""
+    """The last of the narrowest feature maps a sixteenth as wide as the photo (an eighth, if none is so deep), or None.
+
+    Maps an eighth as wide show how the file was saved as much as how the photo was taken, deeper ones only what it shows.
+    """
     side = model.inputs[0].shape[1]
     outputs = [layer.output for layer in model.layers]
     maps = [one for one in outputs if isinstance(one, keras.KerasTensor) and len(one.shape) == 4 and one.shape[1]]
     if side is None or not maps:
         return None
-    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 8))
-    if not side / 12 <= size <= side / 6:
+    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 16))
+    if not side / 24 <= size <= side / 6:
         return None
     fitting = [one for one in maps if one.shape[1] == size]
     width = min(one.shape[3] for one in fitting)

@@ -14,6 +14,7 @@ from eye_disease.training.degrade import HAZE, RUINING
 from eye_disease.training.fit import fit_familiarity, fit_quality
 from eye_disease.training.outputs import Outputs, PackagedNetwork
 from eye_disease.training.photos import Photos
+from model_code.decision import HAZY
 from model_code.package import Statistics
 
 COPIES = 1500
@@ -31,11 +32,18 @@ def fit_safety(
     plain = pd.Series(range(len(training.rows)), training.rows.index)[chosen.index]
     noise = file_covariance(learned["style"][plain], copies)
     judged = np.concatenate([seen["style"], packaged.reencoded(validation.rows, seed=2)["style"]])
-    familiarity = fit_familiarity(learned["style"], training.sources, judged, noise)
+    familiarity = fit_familiarity(
+        learned["style"], kinds(training.sources, training.rows["label"].to_numpy(str)), judged, noise
+    )
     ruined = packaged.degraded(_some(training.rows, RUINED, seed=2), RUINING, seed=3)["style"]
     hazed = packaged.degraded(_some(training.rows, HAZED, seed=4), (HAZE,), seed=4)["style"]
     quality = fit_quality(np.concatenate([learned["style"], copies, hazed]), ruined, judged, noise)
     return replace(statistics, **{k: v for k, v in vars(familiarity).items() if v is not None}, quality_weights=quality)
+
+
+def kinds(sources: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """str (N,): the sources, and hazy photos as a source of their own, since haze hides the camera's style."""
+    return np.where(labels == HAZY, HAZY, sources)
 
 
 def file_covariance(styles: np.ndarray, copies: np.ndarray) -> np.ndarray:

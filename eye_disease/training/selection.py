@@ -16,7 +16,7 @@ from scipy.stats import beta, binom
 
 from model_code.promise import Bounded, Promise
 
-FIRST_SHARE = 0.3
+FIRST_SHARE = 0.15
 """Share of the photos that the strictest threshold tested would report. A stricter one reports too few for a test to succeed
 by anything but luck, and one failure ends the sequence. The scores alone choose it, no label."""
 STEPS = 30

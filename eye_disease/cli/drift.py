@@ -21,7 +21,7 @@ from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.replay import replay
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.monitoring.statuses import read_statuses
+from eye_disease.monitoring.version_state import Memories
 from eye_disease.monitoring.watch import watch
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
@@ -50,7 +50,7 @@ def _run(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         if asked.metrics_port:
-            read_states = partial(read_statuses, settings.state_dir)
+            read_states = Memories(settings.state_dir).statuses
             stack.callback(start_exporter(asked.metrics_port, Storage(settings.inference_log), read_states))
         run_every(asked.every, partial(_run_once, job), stop)
 
@@ -67,7 +67,7 @@ def _run_once(job: DriftJob) -> list[Outcome]:
 
 def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     with stop_on_signals() as stop:
-        watch(Storage(settings.inference_log), partial(read_statuses, settings.state_dir), stop)
+        watch(Storage(settings.inference_log), Memories(settings.state_dir).statuses, stop)
 
 
 def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:

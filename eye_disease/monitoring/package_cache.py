@@ -1,5 +1,7 @@
 """A version's model package, as far as monitoring needs it: its canary, and the reference of its answers."""
 
+import logging
+from itertools import count
 from pathlib import Path
 
 import mlflow
@@ -12,6 +14,7 @@ from eye_disease.profiles.reference import REFERENCE_FILE
 from model_code.identity import BUNDLED_VERSION
 from model_code.package import CANARY_ANSWER, CANARY_PHOTO
 
+_logger = logging.getLogger(__name__)
 _PACKAGE = "artifacts/package"
 """Where an MLflow model of this project keeps its package."""
 _FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE)
@@ -49,6 +52,19 @@ class Packages:
             raise PackageUnavailableError(first_line(error)) from error
         except (RequestException, OSError) as error:
             raise PackageUnavailableError(first_line(error)) from error
+
+    def set_aside(self, model: str, version: str, why: str) -> bool:
+        """Rename a fetched package that is damaged, so that it is fetched again; False where there is none to fetch again."""
+        kept = self._folder / model / version
+        if version == BUNDLED_VERSION or not kept.is_dir():
+            return False
+        aside = next(path for n in count(1) if not (path := kept.with_name(f"{version}.damaged-{n}")).exists())
+        try:
+            kept.rename(aside)
+        except OSError as error:
+            raise PackageUnavailableError(f"{kept} is damaged and cannot be set aside ({error.strerror}).") from error
+        _logger.error("%s is damaged (%s). It is kept as %s, and fetched again.", kept, why, aside)
+        return True
 
     def _fetch(self, uri: str, kept: Path) -> Path:
         kept.parent.mkdir(parents=True, exist_ok=True)

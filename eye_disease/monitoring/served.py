@@ -37,7 +37,13 @@ def _probe(url: str, model: str, version: str, packages: Packages) -> Health | N
     if package is None:
         _logger.warning("No health probe of %s version %s: no registry holds its canary.", model, version)
         return None
-    return probe(url, Canary.of_package(package))
+    try:
+        canary = Canary.of_package(package)
+    except (OSError, ValueError) as error:
+        packages.set_aside(model, version, str(error))
+        _logger.warning("No health probe of %s version %s, whose canary is damaged: %s", model, version, error)
+        return None
+    return probe(url, canary)
 
 
 def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:
@@ -47,6 +53,9 @@ def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:
 
 
 def _newest(store: RecordStore) -> str:
-    segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
-    days = [f"{part.day:%Y%m%d}" for part in store.parts()]
+    try:
+        segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
+        days = [f"{part.day:%Y%m%d}" for part in store.all_parts("records")]
+    except OSError:  # the run names it when this version's turn comes
+        return ""
     return max([*segments, *days], default="")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,12 +85,16 @@ class Part:
 
 @dataclass(frozen=True)
 class StoreSnapshot:
-    """What a store holds at one moment: read once, handed on, whatever comes in meanwhile."""
+    """What a store holds at one moment: read once, and handed on to all who work on a window."""
 
     store: "RecordStore"
     state: IngestState
     _parts: tuple[Part, ...]
     """Of every commit, in the order they came"""
+
+    def snapshot(self) -> Self:
+        """Itself: whoever reads takes a store or a snapshot of it."""
+        return self
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -105,6 +109,10 @@ class StoreSnapshot:
     def parts(self, after: int = 0, first: date = date.min, last: date = date.max) -> list[Part]:
         """Files of the commits after `after`, of the days from `first` to `last`, in the order they came."""
         return [one for one in self._parts if after < one.commit <= self.state.commit and first <= one.day <= last]
+
+    def count(self, after: int = 0) -> int:
+        """How many records there are of the commits after `after`, canaries included; damaged files have none."""
+        return sum(self.store.rows(part) for part in self.parts(after))
 
     def read_batches(
         self,
@@ -219,6 +227,13 @@ class RecordStore:
             return
         except (pa.ArrowException, OSError) as error:
             self.set_aside_if_damaged(part, schema, error)
+
+    def rows(self, part: Part) -> int:
+        """Records of a file, as its footer says; 0 if it is damaged, which is seen when it is read."""
+        try:
+            return int(papq.read_metadata(self.storage.full(part.path), filesystem=self.storage.filesystem).num_rows)
+        except (pa.ArrowException, OSError):
+            return 0
 
     def set_aside_if_damaged(self, part: Part, schema: pa.Schema, error: Exception) -> None:
         """Raises StoreError if it is not the file's content that is at fault: no right to read it, no connection."""

@@ -1,5 +1,6 @@
 """How good the answers were, as far as labels have come: accuracy, recall per class, calibration."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,7 +9,7 @@ import pyarrow.compute as pc
 
 from eye_disease.evaluation.shares import Share, calibration_error
 from eye_disease.records.labels import Labels, time_of
-from eye_disease.records.store import RecordStore
+from eye_disease.records.store import RecordStore, StoreSnapshot
 
 _COLUMNS = ["prediction_id", "predicted_class", "confidence"]
 _BETWEEN_ID_AND_RECORD = timedelta(hours=1)
@@ -42,20 +43,23 @@ class Joined:
     """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
 
 
-def join(labels: Labels, stores: list[RecordStore], start: datetime | None = None, end: datetime | None = None) -> Joined:
+def join(
+    labels: Labels, stores: Iterable[RecordStore | StoreSnapshot], start: datetime | None = None, end: datetime | None = None
+) -> Joined:
     """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`."""
     times = {one: time_of(one) for one in labels.current}
     ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
-    found = {store.version: _joined(labels, ids, times, store) for store in stores if ids}
-    held = sum(table.num_rows for table in found.values())
-    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
+    snapshots = [one.snapshot() for one in stores] if ids else []
+    found = {held.store.version: _joined(labels, ids, times, held) for held in snapshots}
+    joined = sum(table.num_rows for table in found.values())
+    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - joined)
 
 
-def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: RecordStore) -> pa.Table:
+def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], held: StoreSnapshot) -> pa.Table:
     wanted = pa.array(ids, pa.string())
     first = min(times[one] for one in ids) - _BETWEEN_ID_AND_RECORD
     last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
-    batches = store.read_batches(_COLUMNS, start=first, end=last) if store.state().classes else ()
+    batches = held.read_batches(_COLUMNS, start=first, end=last) if held.classes else ()
     rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
     schema = pa.schema({"prediction_id": pa.string(), "predicted_class": pa.string(), "confidence": pa.float64()})
     table = pa.Table.from_batches([batch for batch in rows if batch.num_rows], schema=schema)

@@ -98,18 +98,34 @@ def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
 def with_heads(model: keras.Model) -> keras.Model:
     """float32 (N, S, S, 3) -> `output` (N, C), `embedding` (N, D); where there are, `feature_map` (N, h, w, D), `style` (N, K).
 
-    The style is the mean and the logarithmic deviation of each channel of an early map (Huang & Belongie, ICCV 2017, take
-    these for an image's style).
+    The style is of an early map: Huang & Belongie (ICCV 2017) take these statistics for an image's style.
     """
     anatomy = dissect(model)
     tensors = {"output": model.outputs[0], "embedding": anatomy.embedding}
     if anatomy.feature_map is not None:
         tensors["feature_map"] = anatomy.feature_map
     if (early := _early_map(model)) is not None:
-        mean = keras.ops.mean(early, axis=(1, 2))
-        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(early), axis=(1, 2)) - keras.ops.square(mean) + 1e-6)
-        tensors["style"] = keras.ops.concatenate([mean, keras.ops.log(deviation)], axis=1)
+        # One layer with a name of its own: those that Keras gives to operations may be in the loaded model already.
+        tensors["style"] = Style(name=_unused("style_statistics", model))(early)
     return keras.Model(model.inputs[0], tensors)
+
+
+class Style(keras.layers.Layer):
+    """Feature maps (N, h, w, K) -> mean and logarithmic deviation of each channel, (N, 2 K)."""
+
+    def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
+        """As the class says."""
+        mean = keras.ops.mean(maps, axis=(1, 2))
+        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(maps), axis=(1, 2)) - keras.ops.square(mean) + 1e-6)
+        return keras.ops.concatenate([mean, keras.ops.log(deviation)], axis=1)
+
+
+def _unused(name: str, model: keras.Model) -> str:
+    """`name`, with as many underscores after it as make it no operation's of the model."""
+    taken = {operation.name for operation in model.operations}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _early_map(model: keras.Model) -> keras.KerasTensor | None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from mlflow.exceptions import MlflowException
 
 from eye_disease.common.errors import EyeDiseaseError
+from eye_disease.common.secrets import hide_everywhere, hide_secrets
+from eye_disease.common.text import one_line
 from model_code.errors import ImageError, SettingError
 from model_code.model_error import ModelError
 
@@ -16,10 +18,11 @@ _SAID_IN_A_SENTENCE = (EyeDiseaseError, SettingError, ModelError, ImageError, Ml
 
 
 def prepare(level: int = logging.WARNING) -> None:
-    """Before anything is done: the log goes to stderr, libraries show no progress bars and no missing GPUs."""
+    """Before anything is done: the log goes to stderr, without secrets; no progress bars, no talk of missing GPUs."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    hide_everywhere()
 
 
 def run(name: str, action: Callable[[], None]) -> None:
@@ -39,7 +42,9 @@ def run(name: str, action: Callable[[], None]) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """What an error says; of MLflow's, which hold stack traces of the server, the first line."""
-    text = error.message if isinstance(error, MlflowException) else str(error)
+    """What an error says, without secrets; of MLflow's, which hold stack traces of the server, the first line."""
+    text = hide_secrets(error.message if isinstance(error, MlflowException) else error)
     lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0][:500] if isinstance(error, (MlflowException, OSError)) else text
+    if isinstance(error, (MlflowException, OSError)):
+        return one_line(lines[0], 500)
+    return "\n".join(map(one_line, lines))

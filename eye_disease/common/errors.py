@@ -27,3 +27,11 @@ class TrackingUnavailableError(EyeDiseaseError):
 
     exit_status = 69
     """EX_UNAVAILABLE of sysexits.h."""
+
+
+class TrackingMissingError(TrackingUnavailableError):
+    """MLflow's server holds nothing of that name."""
+
+
+class TrackingRefusedError(TrackingUnavailableError):
+    """MLflow's server will not take this, however often it is sent."""

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.monitoring.actions import Actions, commands
 from eye_disease.monitoring.alerts import AlertOutbox
 from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Health
+from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
@@ -33,6 +33,7 @@ from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores
 from eye_disease.registry.production import version_in_production
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 
 _logger = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class DriftJob:
         """What was done, and what is remembered from now on. health: of the served model, if it is this version."""
         try:
             return self._judge_open_window(store, memory, health)
-        except PackageUnavailableError as error:
+        except TrackingUnavailableError as error:
             _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}"), memory
         except (StoreError, StateFileError, NoReferenceError, OSError) as error:  # of one version; the others are judged

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from eye_disease.monitoring.action_rules import Request
 from eye_disease.monitoring.alarm import is_due
 from eye_disease.monitoring.judged_window import Findings
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.publish import make_alert
 from eye_disease.monitoring.version_state import KEPT_WINDOWS, PastWindow, VersionMemory
 from eye_disease.monitoring.window import Window
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.store import StoreSnapshot
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
 from eye_disease.verdict.verdict import judge

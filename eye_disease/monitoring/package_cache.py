@@ -5,12 +5,12 @@ from itertools import count
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
 
+from eye_disease.common.errors import TrackingMissingError
+from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.paths import BUNDLED_PACKAGE
-from eye_disease.monitoring.mlflow_writer import first_line, short_waits
 from eye_disease.profiles.reference import REFERENCE_FILE
+from eye_disease.records.state_file import StateFileError
 from model_code.identity import BUNDLED_VERSION
 from model_code.package import CANARY_ANSWER, CANARY_PHOTO
 
@@ -18,10 +18,6 @@ _logger = logging.getLogger(__name__)
 _PACKAGE = "artifacts/package"
 """Where an MLflow model of this project keeps its package."""
 _FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE)
-
-
-class PackageUnavailableError(Exception):
-    """The registry does not give the package now: try again later."""
 
 
 class Packages:
@@ -34,7 +30,7 @@ class Packages:
     def find(self, model: str, version: str) -> Path | None:
         """Folder with the canary and, if the version has one, REFERENCE_FILE; None for a version that no registry holds.
 
-        Raises PackageUnavailableError.
+        Raises TrackingUnavailableError.
         """
         if version == BUNDLED_VERSION:
             return BUNDLED_PACKAGE
@@ -44,17 +40,16 @@ class Packages:
         if kept.is_dir():
             return kept
         try:
-            with short_waits(self._timeout_seconds):
+            with tracking_call(self._timeout_seconds):
                 return self._fetch(f"models:/{model}/{version}/{_PACKAGE}", kept)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise PackageUnavailableError(first_line(error)) from error
-        except (RequestException, OSError) as error:
-            raise PackageUnavailableError(first_line(error)) from error
+        except TrackingMissingError:
+            return None
 
     def set_aside(self, model: str, version: str, why: str) -> bool:
-        """Rename a fetched package that is damaged, so that it is fetched again; False where there is none to fetch again."""
+        """Rename a fetched package that is damaged, so that it is fetched again; False where there is none to fetch again.
+
+        Raises StateFileError if that is not allowed.
+        """
         kept = self._folder / model / version
         if version == BUNDLED_VERSION or not kept.is_dir():
             return False
@@ -62,7 +57,7 @@ class Packages:
         try:
             kept.rename(aside)
         except OSError as error:
-            raise PackageUnavailableError(f"{kept} is damaged and cannot be set aside ({error.strerror}).") from error
+            raise StateFileError(f"{kept} is damaged and cannot be set aside ({error.strerror}).") from error
         _logger.error("%s is damaged (%s). It is kept as %s, and fetched again.", kept, why, aside)
         return True
 

@@ -64,7 +64,7 @@ class References:
         self._window = window
 
     def find(self, store: RecordStore | StoreSnapshot, now: datetime) -> Reference | None:
-        """The reference of a version; None if its package holds none. Raises NoReferenceError, PackageUnavailableError."""
+        """The reference of a version; None if its package holds none. Raises NoReferenceError, TrackingUnavailableError."""
         held = store.snapshot()
         if self._window is not None:
             return self._of_window(held, self._window, now)

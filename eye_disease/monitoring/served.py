@@ -1,11 +1,15 @@
 """Probes the served model, whichever version it is by now."""
 
 import logging
+from pathlib import Path
 
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.monitoring.package_cache import Packages
+from eye_disease.monitoring.probe import Canary, probe
+from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
+from eye_disease.verdict.health import Health
 from model_code.identity import BUNDLED_VERSION
 from model_code.schema import MODEL_NAME
 
@@ -31,19 +35,26 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
 def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
     try:
         package = packages.find(model, version)
-    except PackageUnavailableError as error:
+    except TrackingUnavailableError as error:
         _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", model, version, error)
         return None
     if package is None:
         _logger.warning("No health probe of %s version %s: no registry holds its canary.", model, version)
         return None
+    canary = _canary(package, packages, model, version)
+    return canary and probe(url, canary)
+
+
+def _canary(package: Path, packages: Packages, model: str, version: str) -> Canary | None:
     try:
-        canary = Canary.of_package(package)
+        return Canary.of_package(package)
     except (OSError, ValueError) as error:
-        packages.set_aside(model, version, str(error))
         _logger.warning("No health probe of %s version %s, whose canary is damaged: %s", model, version, error)
+        try:
+            packages.set_aside(model, version, str(error))
+        except StateFileError as kept:
+            _logger.error("%s", kept)
         return None
-    return probe(url, canary)
 
 
 def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
+from eye_disease.common.text import one_line
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
 from eye_disease.records.rebuild import current_state
 from eye_disease.records.segments import Segment, Segments
 from eye_disease.records.sequences import Sequences
-from eye_disease.records.state_file import reason
 from eye_disease.records.store import IngestState, RecordStore, warn_once
 
 _logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class _Run:
             return
         except OSError as error:
             path = self._store.storage.full(f"{self._store.folder}/{segment.name}")
-            _logger.error("%s cannot be read (%s); its records wait there.", path, reason(error))
+            _logger.error("%s cannot be read (%s); its records wait there.", path, one_line(error, 200))
             left = None
         (self.state.removing if left and offset == segment.size else self.state.offsets)[segment.name] = offset
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.text import one_line
 from eye_disease.records.storage import Storage
 
 FORMAT = 1
@@ -70,14 +71,9 @@ def set_aside(files: Storage, path: str, why: Exception, cost: str) -> None:
         kept = files.set_aside(path)
     except OSError as error:
         raise StateFileError(
-            f"{files.full(path)} is damaged ({reason(why)}) and cannot be set aside ({error.strerror or error})."
+            f"{files.full(path)} is damaged ({one_line(why, 200)}) and cannot be set aside ({error.strerror or error})."
         ) from error
-    _logger.error("%s is damaged (%s). It is kept as %s. %s", files.full(path), reason(why), kept, cost)
-
-
-def reason(error: Exception) -> str:
-    """What is wrong, on one line and short."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    _logger.error("%s is damaged (%s). It is kept as %s. %s", files.full(path), one_line(why, 200), kept, cost)
 
 
 @cache

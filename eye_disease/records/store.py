@@ -23,8 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.text import one_line
 from eye_disease.records.lines import record_schema
-from eye_disease.records.state_file import StateFileError, decode, encode, read_bytes, read_state, reason
+from eye_disease.records.state_file import StateFileError, decode, encode, read_bytes, read_state
 from eye_disease.records.storage import Storage
 from model_code.identity import BUNDLED_VERSION, UNREGISTERED_VERSION
 
@@ -172,7 +173,7 @@ class RecordStore:
         except ValueError as error:
             path = f"{self.storage.location}/{self.folder}/{_STATE_FILE}"
             raise StoreError(
-                f"{path} is damaged ({reason(error)}). `drift_job.py run` makes it anew from the records."
+                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` makes it anew from the records."
             ) from error
 
     def take_state(self) -> IngestState | None:
@@ -240,7 +241,7 @@ class RecordStore:
         try:
             content = pa.BufferReader(self.storage.read(part.path))
         except OSError as unreadable:
-            raise StoreError(f"{self.storage.full(part.path)} cannot be read ({reason(unreadable)}).") from unreadable
+            raise StoreError(f"{self.storage.full(part.path)} cannot be read ({one_line(unreadable, 200)}).") from unreadable
         try:
             for _ in _batches(papq.ParquetFile(content), schema, 65_536):
                 pass
@@ -249,11 +250,11 @@ class RecordStore:
             _logger.error(
                 "%s is damaged (%s). It is kept as %s, and its records are left out until it is restored from a backup.",
                 self.storage.full(part.path),
-                reason(error),
+                one_line(error, 200),
                 kept,
             )
             return
-        raise StoreError(f"{self.storage.full(part.path)} cannot be read ({reason(error)}).") from error
+        raise StoreError(f"{self.storage.full(part.path)} cannot be read ({one_line(error, 200)}).") from error
 
     def all_parts(self, kind: str, set_aside: bool = False) -> Iterator[Part]:
         """Of `records` or `rejected`, whatever their commit. set_aside: damaged ones too."""
@@ -283,7 +284,7 @@ def find_stores(storage: Storage) -> list[RecordStore]:
         try:
             versions = storage.folders(model)
         except OSError as error:
-            warn_once(storage, model, f"cannot be read ({reason(error)}), and is left out")
+            warn_once(storage, model, f"cannot be read ({one_line(error, 200)}), and is left out")
             continue
         for version in versions:
             if _VERSION.fullmatch(version):

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from eye_disease.monitoring.probe import Health
 from eye_disease.profiles.estimate import Estimate, estimate_performance
 from eye_disease.profiles.profile import OTHER_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
 from eye_disease.verdict.drift import Kind, embedding_checks, kind_of_shift, stream_checks
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.performance import performance_checks
 from eye_disease.verdict.realised import RealisedPerformance

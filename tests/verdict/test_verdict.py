@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from eye_disease.monitoring.probe import Health
 from eye_disease.profiles.layout import EMBEDDING, Layout
 from eye_disease.profiles.profile import MAX_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.verdict import Verdict, judge

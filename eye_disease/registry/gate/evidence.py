@@ -11,15 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from eye_disease.registry.gate.checks import Check, Judged
 from eye_disease.registry.gate.judge import Judgement
 from eye_disease.registry.gate.settings import GateSettings
-from eye_disease.serving.settings import experiment_name
 
 MAX_TAG = 4_000
 """Characters of a tag; MLflow's stores take 5,000 to 8,000."""
@@ -30,7 +29,7 @@ def evidence_run(name: str, version: str, tags: Mapping[str, str]) -> Iterator[s
     """A new run of the project's experiment; yields its id. It ends FAILED where the block raises."""
     client = MlflowClient()
     # `mlflow run` has chosen the experiment already.
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(experiment_name()).experiment_id
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id(client, experiment_name())
     known = {"gate.model": name, "gate.version": version} | tags
     run_id = client.create_run(experiment, tags=known, run_name=f"gate {name} {version}").info.run_id
     status = "FAILED"

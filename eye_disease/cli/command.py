@@ -41,6 +41,11 @@ def run(name: str, action: Callable[[], None]) -> None:
         sys.exit(status)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """`a, b` -> a and b, without the blanks that people put after a comma."""
+    return tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+
+
 def _sentence(error: Exception) -> str:
     """What an error says, without secrets; of MLflow's, which hold stack traces of the server, the first line."""
     text = hide_secrets(error.message if isinstance(error, MlflowException) else error)

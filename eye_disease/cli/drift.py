@@ -23,7 +23,7 @@ from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_s
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
 from eye_disease.monitoring.watch import watch
-from eye_disease.records.labels import LabelBook
+from eye_disease.records.labels import Imported, LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.limits import DriftLimits
 from model_code.schema import MODEL_NAME
@@ -73,11 +73,14 @@ def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
 def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     book, now = LabelBook(Storage(settings.inference_log), asked.name), datetime.now(UTC)
     if asked.file:
-        taken = book.import_file(Path(asked.file), asked.by, now)
+        done = book.import_file(Path(asked.file), asked.by, now)
     else:
         book.add(asked.prediction_id, asked.label, asked.by, now)
-        taken = 1
-    print(f"Labels taken: {taken:,}")
+        done = Imported(1, [])
+    print(f"Labels taken: {done.taken:,}")
+    if done.refused:
+        print(f"Rows not taken: {len(done.refused):,}")
+        print("\n".join(done.refused), file=sys.stderr)
 
 
 def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -111,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     feedback.add_argument("--name", default=MODEL_NAME, help="registered model name")
     feedback.add_argument("--prediction-id", help="of one answer")
     feedback.add_argument("--label", help="its class")
-    feedback.add_argument("--file", help="or many: .csv or .parquet with prediction_id and label, and if wanted by, at")
+    feedback.add_argument("--file", help="or many: a table (CSV, .xlsx, Parquet) of prediction_id, label and if wanted by, at")
     feedback.add_argument("--by", required=True, help="who says so: a role or pseudonym")
     again = commands.add_parser("replay", help="ask the version that answered again, and compare")
     again.add_argument("--prediction-id", required=True)

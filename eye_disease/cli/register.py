@@ -28,7 +28,7 @@ def _register(asked: argparse.Namespace) -> None:
 
             package = Path(folder)
             recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
-            package_own_model(Path(asked.model), package, asked.name, tuple(asked.classes.split(",")), recipe, asked.runtime)
+            package_own_model(Path(asked.model), package, asked.name, command.names(asked.classes), recipe, asked.runtime)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
     asked.version = registered.version
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
     listing = commands.add_parser("list", help="the versions, their stages and aliases")
     for parsed in (register, promotion, check):
-        parsed.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest CSV")
+        parsed.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest")
     actions = {register: _register, promotion: _promote, check: _validate, back: _rollback, past: _history, listing: _list}
     for parsed, action in actions.items():
         parsed.add_argument("--name", default=MODEL_NAME, help="registered model name")

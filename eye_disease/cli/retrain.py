@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, required=True, help="of the first training: path, label, source, group, split")
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--feedback-photos", type=Path, required=True, help="folder with the photos that were sent, as sent")
-    parser.add_argument("--patients", type=_path, help="CSV with path (below that folder) and patient")
+    parser.add_argument("--patients", type=_path, help="table with path (below that folder) and patient")
     parser.add_argument("--gate-data", type=_path, help="labelled photos for the gate (the validation photos)")
     parser.add_argument("--why", default="", help="kept with the candidate; the drift job says it through RAISED_REASON")
     parser.add_argument("--work", type=Path, default=Path("retraining_work"), help="what resuming needs, and the packages")

@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
-    photos.add_argument("--manifest", type=_path, help="CSV with path and label, and source, group (patient), split if known")
+    photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
     parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
@@ -56,10 +56,10 @@ def _train(asked: argparse.Namespace) -> None:
             work=asked.work,
             output=asked.output,
             canary=asked.canary,
-            classes=tuple(asked.classes.split(",")) if asked.classes else None,
+            classes=command.names(asked.classes) or None,
             size=asked.image_size,
             frozen=asked.frozen,
-            teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
+            teachers=command.names(asked.teachers),
             drop_bad=asked.drop_bad,
             validation_share=asked.validation_share,
             description=asked.description,

@@ -13,11 +13,12 @@ from eye_disease.comparison.decision import Decision, decide
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.photo_answers import PhotoAnswers, read_photo_answers
 from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.multiple import holm
 from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
 from eye_disease.profiles.columns import column, counts, time_range
-from eye_disease.profiles.distances import holm, ks_distance, ks_p_value
+from eye_disease.profiles.distances import ks_distance, ks_p_value
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile, profile_columns
 from eye_disease.records.ingest import ingest
@@ -163,8 +164,8 @@ def _unalike(champion: Profile, challenger: Profile, limits: DriftLimits) -> str
     p_values = [ks_p_value(distance, *size) for distance, size in zip(distances, sizes, strict=True)]
     found = [
         f"{name}: KS distance {distance:.2f}"
-        for name, distance, rejected in zip(tested, distances, holm(p_values, limits.alpha), strict=True)
-        if rejected and distance > limits.min_ks
+        for name, distance, p_value in zip(tested, distances, holm(p_values), strict=True)
+        if p_value <= limits.alpha and distance > limits.min_ks
     ]
     return ", ".join(found)
 

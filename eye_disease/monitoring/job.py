@@ -19,6 +19,7 @@ from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.package_cache import Packages
+from eye_disease.monitoring.promises import NoPromiseError, read_promise
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
@@ -35,6 +36,7 @@ from eye_disease.records.store import RecordStore, StoreError, find_stores
 from eye_disease.registry.production import version_in_production
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from model_code.promise import Promise
 
 _logger = logging.getLogger(__name__)
 _SEND_SECONDS = 300.0
@@ -138,7 +140,7 @@ class DriftJob:
         except TrackingUnavailableError as error:
             _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}"), memory
-        except (StoreError, StateFileError, NoReferenceError, OSError) as error:  # of one version; the others are judged
+        except (StoreError, StateFileError, NoReferenceError, NoPromiseError, OSError) as error:
             return _failed(store, error), memory
 
     def _judge_open_window(
@@ -150,17 +152,26 @@ class DriftJob:
         if held.state.records == memory.records and is_silent(memory, health):
             return Outcome(store.model, store.version, None, "No predictions since the last window."), memory
         reference = self._references.find(held, self._now()) if held.state.records else None
+        promise = self._promise(store) if held.state.records else None
         layout = reference.layout if reference else Layout.generic(held.classes)
         window = read_window(held, memory.commit, layout, held.count(memory.commit))
         if not is_ready(window, memory, health, self._now(), self._limits):
             why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
             return Outcome(store.model, store.version, None, why), memory
-        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits)
+        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits, promise)
         found = judgement.found
         if self._settings.tracking_enabled:
             self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
         self._memories.save(store.model, store.version, judgement.memory)
         return Outcome(store.model, store.version, found), judgement.memory
+
+    def _promise(self, store: RecordStore) -> Promise | None:
+        """Not known for now where a reference of production data is used and the registry is down: that stops no judgement."""
+        try:
+            return read_promise(self._packages, store)
+        except TrackingUnavailableError as error:
+            _logger.warning("What %s version %s promises cannot be read now: %s", store.model, store.version, error)
+            return None
 
     def _hand_over(self, memories: dict[Version, VersionMemory]) -> None:
         """Alerts and requests, from the versions' memories to those who take each once."""

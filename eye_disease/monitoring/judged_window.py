@@ -11,6 +11,7 @@ from eye_disease.verdict.explain import explain
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.verdict import Verdict
+from model_code.promise import Promise
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Findings:
     """The windows so far, this one last"""
     notes: tuple[str, ...]
     """What a reader must know to take the figures for what they are, a sentence each"""
+    promise: Promise | None = None
+    """What the version's package promises of reported answers; None: nothing"""
 
     @property
     def problem(self) -> str:

@@ -1,4 +1,4 @@
-"""A version's model package, as far as monitoring needs it: its canary, and the reference of its answers."""
+"""A version's model package, as far as monitoring needs it: its canary, the reference of its answers, what it promises."""
 
 import logging
 from itertools import count
@@ -12,12 +12,12 @@ from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.profiles.reference import REFERENCE_FILE
 from eye_disease.records.state_file import StateFileError
 from model_code.identity import BUNDLED_VERSION
-from model_code.package import CANARY_ANSWER, CANARY_PHOTO
+from model_code.package import CANARY_ANSWER, CANARY_PHOTO, FACTS_FILE
 
 _logger = logging.getLogger(__name__)
 _PACKAGE = "artifacts/package"
 """Where an MLflow model of this project keeps its package."""
-_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE)
+_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE, FACTS_FILE)
 
 
 class Packages:
@@ -28,7 +28,7 @@ class Packages:
         self._timeout_seconds = timeout_seconds
 
     def find(self, model: str, version: str) -> Path | None:
-        """Folder with the canary and, if the version has one, REFERENCE_FILE; None for a version that no registry holds.
+        """Folder with _FILES, REFERENCE_FILE only if the version has one; None for a version that no registry holds.
 
         Raises TrackingUnavailableError.
         """

@@ -5,6 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
+from eye_disease.evaluation.class_folders import NESTED
+from eye_disease.evaluation.manifest import LEFT_OUT
+from eye_disease.evaluation.photo_files import NO_PHOTO
 from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.prepare import DUPLICATES, prepare_photos
@@ -33,6 +36,7 @@ def test_a_folder_a_class_is_a_manifest(tmp_path: Path) -> None:
     assert rows[["path", "label"]].to_numpy().tolist() == [["a/1.png", "a"], ["b/2.JPG", "b"]]
     assert rows["group"].tolist() == rows["path"].tolist()
     assert rows["split"].isna().all()
+    assert rows.attrs[LEFT_OUT] == {NO_PHOTO: ["a/notes.txt"], NESTED: ["a/deeper/3.png"]}
 
 
 def test_a_manifest_is_read_with_what_it_knows(tmp_path: Path) -> None:
@@ -71,6 +75,20 @@ def test_a_wrong_manifest_is_refused_by_name(text: str, problem: str, tmp_path: 
         read_manifest(_csv(tmp_path, text))
 
 
+def test_a_manifest_from_a_clinics_spreadsheet(tmp_path: Path) -> None:
+    rows = " Path;LABEL ;Group;Split;Age;\r\nOD\\João.jpg;normal;7; Train;63,5;\r\nOE\\2.jpg;glaucoma;8;VAL;;\r\n;;;;;\r\n"
+    (tmp_path / "manifest.csv").write_bytes(rows.encode("cp1252"))
+    found = read_manifest(tmp_path / "manifest.csv")
+    assert found[["path", "split"]].to_numpy().tolist() == [["OD/João.jpg", "train"], ["OE/2.jpg", "val"]]
+    assert found["age"].iloc[0] == 63.5
+    assert found.index.tolist() == [2, 3]
+
+
+def test_a_row_that_cannot_be_read_stops_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest.csv: line 3 has 3 cells and the header 2; quote"):
+        read_manifest(_csv(tmp_path, "path,label\n1.jpg,x\nleft, 2.jpg,y\n"))
+
+
 def test_no_photos_and_no_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no photos. Expected .*<class>/<photo>.jpg"):
         of_folder(tmp_path)
@@ -86,6 +104,8 @@ def test_no_photos_and_no_file_are_refused(tmp_path: Path) -> None:
         (["a"] * 20, None, "the one label"),
         (["glaucoma"] * 20 + ["normal"] * 20 + ["glaucomma"] * 5, None, "'glaucomma' .5 photos. looks like 'glaucoma'"),
         (["Normal"] * 5 + ["normal"] * 20 + ["other"] * 20, None, "'Normal' .5 photos. looks like 'normal'"),
+        (["Normal"] * 10 + ["normal"] * 10, None, "'normal' .10 photos. looks like 'Normal'"),
+        (["diabetic retinopathy"] * 9 + ["diabetic_retinopathy"] * 9 + ["x"] * 9, None, "looks like"),
         (["a"] * 20 + ["b"] * 3, None, "Too few photos of {'b': 3}"),
         (["a"] * 20 + ["b"] * 20, ("a", "b", "c"), "Too few photos of {'c': 0}"),
         (["a"] * 20 + ["b"] * 20, ("a", "c"), r"labels \['b'\] are not among the classes"),
@@ -116,6 +136,25 @@ def test_the_split_keeps_groups_whole_and_classes_in_proportion() -> None:
     assert share.to_dict() == pytest.approx({"a": 0.2, "b": 0.2}, abs=0.05)
     again = split(rows.assign(split=None), 0.2, seed=1)
     assert (again["split"] == rows["split"]).all()
+
+
+@pytest.mark.parametrize("photos", [4, 5, 6, 7])
+@pytest.mark.parametrize("classes", ["ab", "abcd"])
+def test_as_few_photos_as_are_asked_for_can_be_split(photos: int, classes: str) -> None:
+    """A sixth of the photos is not one of each of four classes; each side gets one all the same."""
+    labels = list(classes) * photos
+    names = [str(i) for i in range(len(labels))]
+    rows = _rows(path=names, label=labels, group=names)
+    assert check(rows, None) == tuple(classes)
+    for seed in range(5):
+        sides = split(rows, 0.15, seed).groupby("split")["label"].nunique()
+        assert sides.to_dict() == {"train": len(classes), "val": len(classes)}
+
+
+def test_a_class_of_one_patient_is_refused_in_a_sentence() -> None:
+    rows = _rows(path=[str(i) for i in range(12)], label=["a"] * 6 + ["b"] * 6, group=["one"] * 6 + list("uvwxyz"))
+    with pytest.raises(DataError, match=r"has no photo of \['a'\].*photos of other patients"):
+        split(rows, 0.15, seed=1)
 
 
 def test_a_given_split_is_kept_and_a_group_on_both_sides_refused() -> None:

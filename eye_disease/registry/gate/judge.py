@@ -59,6 +59,7 @@ def judge_by_photos(
     basis = f"{int(both.sum())} labelled photos (set {photos.digest[:_SHA256_SHOWN]})"
     if photos.twice or photos.contradictory:
         basis += f"; {photos.twice} copies and {photos.contradictory} photos with two labels left out"
+    basis += "".join(f"; not taken: {count} {reason}" for reason, count in sorted(photos.left_out.items()))
     if production is None:
         return Judgement(basis, checks, candidate, None, labels)
     before = _judged(production, classes, both, labels, sources)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from eye_disease.cli import command
+from eye_disease.common.secrets import hide_secrets
 from eye_disease.comparison.compare import compare
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.report import text
@@ -23,13 +24,14 @@ from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_s
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
 from eye_disease.monitoring.watch import watch
-from eye_disease.records.labels import Imported, LabelBook
+from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.limits import DriftLimits
 from model_code.schema import MODEL_NAME
 
 DRIFT_EXIT_STATUS = 3
 """Exit status of `run --fail-on drift` that has found some."""
+_SHOWN_IDS = 5
 COMPARE_EXIT_STATUS = {"promote": 0, "keep": 4, "not enough evidence yet": 5}
 """Exit status of `compare` by its decision: `compare && promote` promotes only what it recommends."""
 
@@ -61,7 +63,7 @@ def _run_once(job: DriftJob) -> list[Outcome]:
     for one in outcomes:
         print(f"{now} {one}", flush=True)
     if not outcomes:
-        print(f"{now} No records yet.", flush=True)
+        print(f"{now} No records yet. INFERENCE_LOG_DIR is {hide_secrets(job.log)}.", flush=True)
     return outcomes
 
 
@@ -75,9 +77,14 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     if asked.file:
         done = book.import_file(Path(asked.file), asked.by, now)
     else:
-        book.add(asked.prediction_id, asked.label, asked.by, now)
-        done = Imported(1, [])
+        done = book.add(asked.prediction_id, asked.label, asked.by, now)
     print(f"Labels taken: {done.taken:,}")
+    if done.waiting:
+        shown = ", ".join(done.waiting[:_SHOWN_IDS]) + (", ..." if len(done.waiting) > _SHOWN_IDS else "")
+        print(
+            f"Kept, without a record so far: {len(done.waiting):,} ({shown}). They count once `drift_job.py run` has taken "
+            "their records in; an id of no answer never does."
+        )
     if done.refused:
         print(f"Rows not taken: {len(done.refused):,}")
         print("\n".join(done.refused), file=sys.stderr)

@@ -102,6 +102,11 @@ class DriftJob:
             partial(version_in_production, timeout_seconds=settings.mlflow_timeout_seconds),
         )
 
+    @property
+    def log(self) -> str:
+        """Where it looks for records."""
+        return self._storage.location
+
     def run(self) -> list[Outcome]:
         """Judge what is due. Raises BusyError; OSError where the log or MONITORING_DIR as a whole cannot be used."""
         url = self._settings.health_url
@@ -168,7 +173,12 @@ class DriftJob:
     def _promise(self, store: RecordStore) -> Promise | None:
         """Not known for now where a reference of production data is used and the registry is down: that stops no judgement."""
         try:
-            return read_promise(self._packages, store)
+            try:
+                return read_promise(self._packages, store)
+            except NoPromiseError as error:
+                if not self._packages.set_aside(store.model, store.version, str(error)):
+                    raise
+                return read_promise(self._packages, store)  # as the registry gives it now
         except TrackingUnavailableError as error:
             _logger.warning("What %s version %s promises cannot be read now: %s", store.model, store.version, error)
             return None

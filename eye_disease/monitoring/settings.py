@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eye_disease.common.mlflow_client import experiment_name
 from model_code.errors import SettingError
-from model_code.settings import read_bool, read_int
+from model_code.settings import read_bool, read_folder, read_int, read_location
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
@@ -44,8 +44,8 @@ class MonitoringSettings:
         """Read every setting. Raises SettingError for the first wrong one."""
         env = os.environ if env is None else env
         return cls(
-            inference_log=env.get("INFERENCE_LOG_DIR") or "inference_logs",
-            state_dir=Path(env.get("MONITORING_DIR") or "monitoring_state").absolute(),
+            inference_log=read_location(env, "INFERENCE_LOG_DIR", "inference_logs"),
+            state_dir=read_folder(env, "MONITORING_DIR", "monitoring_state"),
             tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
             experiment=experiment_name(env),
             mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eye_disease.evaluation.shares import Share, calibration_error
-from eye_disease.records.labels import Labels, time_of
+from eye_disease.records.labels import BETWEEN_ID_AND_RECORD, Labels, time_of
 from eye_disease.records.store import RecordStore, StoreSnapshot
 from model_code.decision import HEALTHY
 
 _COLUMNS = ["prediction_id", "predicted_class", "confidence", "decision"]
-_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
-"""A prediction's id is made before its record's timestamp: at most the time a request takes."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def join(
 
 def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], held: StoreSnapshot) -> pa.Table:
     wanted = pa.array(ids, pa.string())
-    first = min(times[one] for one in ids) - _BETWEEN_ID_AND_RECORD
-    last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
+    first = min(times[one] for one in ids) - BETWEEN_ID_AND_RECORD
+    last = max(times[one] for one in ids) + BETWEEN_ID_AND_RECORD
     batches = held.read_batches(_COLUMNS, start=first, end=last) if held.classes else ()
     rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
     types = {"confidence": pa.float64()}

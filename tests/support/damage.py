@@ -15,7 +15,8 @@ def _half(path: Path) -> None:
 
 
 def _newer(path: Path) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "format": 99}))
 
 
 def _other_types(path: Path) -> None:
@@ -37,12 +38,13 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 """Name -> does it to a JSON file."""
 
 
-def without_permission(patched: pytest.MonkeyPatch, name: str) -> None:
-    """As if this process might not read files of that name; it may be root, to whom no permission is denied."""
+def without_permission(patched: pytest.MonkeyPatch, name: str, folder: str = "") -> None:
+    """As if this process might not read files of that name (in such a folder); it may be root, to whom all is allowed."""
     read = Storage.read
 
     def refuse(self: Storage, path: str, start: int = 0, length: int | None = None) -> bytes:
-        if path.rpartition("/")[2] == name:
+        parts = self.full(path).split("/")
+        if parts[-1] == name and (not folder or parts[-2] == folder):
             raise PermissionError(13, "Permission denied", path)
         return read(self, path, start, length)
 

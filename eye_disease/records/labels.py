@@ -185,16 +185,18 @@ class LabelBook:
         taken = sum(one.prediction_id in known for one in labels)
         return Imported(taken, [one for one in ids if one not in known], refused)
 
-    def _write(self, labels: list[Label]) -> None:
+    def _write(self, labels: list[Label], beside: str = "") -> None:
+        """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
         data = "".join(json.dumps(vars(one) | {"at": one.at.isoformat()}) + "\n" for one in labels).encode()
-        self._storage.write(f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson", data)
+        path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson"
+        self._storage.write(path if path != beside else path.replace(".ndjson", "-read.ndjson"), data)
 
     def _salvage(self, path: str, labels: list[Label], wrong: list[int]) -> None:
         shown = ", ".join(map(str, wrong[:_SHOWN_LINES])) + (" and others" if len(wrong) > _SHOWN_LINES else "")
         lines = f"line {shown or 1}"
         try:
             if labels:
-                self._write(labels)
+                self._write(labels, beside=path)
             set_aside(self._storage, path, ValueError(f"{lines}: no label"), f"Its other {len(labels)} labels count.")
         except (OSError, StateFileError) as error:
             _logger.error("%s, %s: no label (%s). Its other %d labels count.", path, lines, error, len(labels))

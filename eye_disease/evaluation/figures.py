@@ -42,12 +42,17 @@ class Figures:
             raise UserError(f"These are not the figures of a classifier ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
-        """Flat names and values, for MLflow; what it does not take in a name becomes an underscore."""
+        """Flat names and values, for MLflow."""
         shares = {"accuracy": self.accuracy} | {f"recall_{name}": share for name, share in self.recall.items()}
         shares |= {f"accuracy_source_{name}": share for name, share in self.accuracy_by_source.items()}
         whole = {name: getattr(self, name) for name in ("macro_f1", "macro_auroc", "calibration_error")}
         values = {name: share.value for name, share in shares.items()} | {k: v for k, v in whole.items() if np.isfinite(v)}
-        return {re.sub(r"[^\w.\- :/]", "_", name): value for name, value in values.items()}
+        return mlflow_names(values)
+
+
+def mlflow_names(values: dict[str, float]) -> dict[str, float]:
+    """With names that MLflow takes: what it does not take in a name becomes an underscore."""
+    return {re.sub(r"[^\w.\- :/]", "_", name): value for name, value in values.items()}
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], sources: np.ndarray) -> Figures:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from eye_disease.common.errors import UserError
 from eye_disease.evaluation.multiple import holm
 from eye_disease.evaluation.parts import Answers, Part
 
@@ -67,14 +68,14 @@ class Groups:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """From what `as_dict` gave. Raises ValueError if it is something else."""
+        """From what `as_dict` gave. Raises UserError if it is something else."""
         try:
             parts = {
                 kind: {name: Part.from_dict(part) for name, part in named.items()} for kind, named in stored["parts"].items()
             }
             return cls(parts, tuple(Gap(**gap) for gap in stored["gaps"]))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"These are not figures by group ({type(error).__name__}: {error}).") from error
+            raise UserError(f"These are not figures by group ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
         """Flat names and values, for MLflow."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from eye_disease.common.errors import UserError
 from eye_disease.evaluation.auroc import Auroc
 from eye_disease.evaluation.parts import Answers, Part
 
@@ -41,7 +42,7 @@ class Separation:
 
     @property
     def metric(self) -> str:
-        """For MLflow, where what it does not take in a name is mended."""
+        """For MLflow."""
         grade = "" if self.least_grade is None else f"_grade_{self.least_grade}"
         return f"auroc_{self.disease}{grade}" + ("" if self.source == POOLED else f"_source_{self.source}")
 
@@ -64,13 +65,13 @@ class WithinSource:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """From what `as_dict` gave. Raises ValueError if it is something else."""
+        """From what `as_dict` gave. Raises UserError if it is something else."""
         try:
             sources = {name: Part.from_dict(part) for name, part in stored["sources"].items()}
             separations = (Separation(**one | {"auroc": Auroc(**one["auroc"])}) for one in stored["separations"])
             return cls(sources, tuple(separations))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"These are not figures by source ({type(error).__name__}: {error}).") from error
+            raise UserError(f"These are not figures by source ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
         """Flat names and values, for MLflow."""

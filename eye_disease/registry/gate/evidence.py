@@ -68,14 +68,16 @@ def _log_table(run_id: str, table: pd.DataFrame, path: str) -> None:
 def _metrics(judgement: Judgement) -> list[Metric]:
     now = int(time.time() * 1000)
     values = {
-        f"{role}_{key}": value for role, judged in _roles(judgement).items() for key, value in judged.figures.metrics().items()
+        f"{role}_{key}": value
+        for role, judged in _roles(judgement).items()
+        for key, value in (judged.figures.metrics() | judged.breakdown.metrics()).items()
     }
     return [Metric(key, value, now, 0) for key, value in values.items()]
 
 
 def _summary(judgement: Judgement, checks: list[Check], settings: GateSettings) -> dict[str, Any]:
     limits = {key: value for key, value in asdict(settings).items() if not isinstance(value, Path)}
-    figures = {role: judged.figures.as_dict() for role, judged in _roles(judgement).items()}
+    figures = {role: judged.figures.as_dict() | judged.breakdown.as_dict() for role, judged in _roles(judgement).items()}
     return {
         "basis": judgement.basis,
         "checks": [asdict(check) for check in checks],
@@ -94,9 +96,11 @@ def _plot(judged: Judged, judgement: Judgement, classes: tuple[str, ...], folder
         plot_confusion,
         plot_reliability,
         plot_roc,
+        plot_separations,
     )
 
     folder.mkdir()
     plot_confusion(judged.figures, classes, folder / "confusion.png")
     plot_reliability(judged.probabilities, judgement.labels, folder / "reliability.png")
     plot_roc(judged.probabilities, judgement.labels, classes, folder / "roc.png")
+    plot_separations(judged.breakdown.within, folder / "within_source.png")

@@ -9,13 +9,15 @@ import pandas as pd
 
 from eye_disease.evaluation.manifest import LEFT_OUT, DataError, of_folder, read_manifest
 
+_KEPT = ("label", "source", "group", "grade", "age", "sex")
+
 
 @dataclass(frozen=True)
 class LabelledPhotos:
     """Different photos with one label each; N of them, in the order of their SHA-256."""
 
     rows: pd.DataFrame
-    """Columns file (Path), sha256, label, source."""
+    """Columns file (Path), sha256, and of the manifest label, source, group, grade, age, sex."""
     twice: int
     """Files left out as copies of another with the same label."""
     contradictory: int
@@ -56,7 +58,7 @@ def read_labelled(data: Path, photos: Path | None = None) -> LabelledPhotos:
             "Name the folder where its paths start with --photos or GATE_PHOTOS."
         )
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", "label", "source"]], left_out)
+    return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", *_KEPT]], left_out)
 
 
 def _without_copies(rows: pd.DataFrame, left_out: dict[str, int]) -> LabelledPhotos:

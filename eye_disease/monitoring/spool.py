@@ -51,6 +51,8 @@ class Waiting:
 
     batch: Batch
     folder: Path
+    count: int | None = None
+    """Of its metrics; None in batches of earlier releases"""
 
     @property
     def key(self) -> str:
@@ -100,10 +102,13 @@ class Spool:
         """
         incoming = f".{batch.id}.partial"
         shutil.rmtree(self._folder / incoming, ignore_errors=True)
+        written = 0
         with self._files.create(f"{incoming}/metrics.ndjson") as file:
-            file.writelines(json.dumps(point, allow_nan=False).encode() + b"\n" for point in metrics)
+            for point in metrics:
+                file.write(json.dumps(point, allow_nan=False).encode() + b"\n")
+                written += 1
         contents = {f"artifacts/{name}": content for name, content in artifacts.items()}
-        for name, content in (contents | {"batch.json": encode(asdict(batch))}).items():
+        for name, content in (contents | {"batch.json": encode(asdict(batch) | {"count": written})}).items():
             with self._files.create(f"{incoming}/{name}") as file:
                 file.write(content)
         target = self._folder / batch.id
@@ -148,7 +153,8 @@ class Spool:
     def _opened(self, folder: Path) -> Waiting | None:
         """None if its batch.json cannot be read now, or is damaged: then the batch is set aside."""
         try:
-            return Waiting(decode(read_bytes(self._files, f"{folder.name}/batch.json"), Batch, _LATER_FIELDS), folder)
+            content = read_bytes(self._files, f"{folder.name}/batch.json")
+            return Waiting(decode(content, Batch, _LATER_FIELDS), folder, json.loads(content).get("count"))
         except (StateFileError, FileNotFoundError) as error:
             _logger.error("Results wait: %s", error)
         except ValueError as error:
@@ -158,8 +164,9 @@ class Spool:
     def _is_whole(self, one: Waiting) -> bool:
         """Whether all of a batch can be read: one that cannot must not hold up the others. A damaged one is set aside."""
         try:
-            for _ in one.points(0, _CHECKED):
-                pass
+            held = sum(len(chunk) for chunk in one.points(0, _CHECKED))
+            if one.count not in (None, held):
+                raise ValueError(f"{held} metrics of {one.count}")
             for path in one.artifacts.rglob("*"):
                 if path.is_file():
                     path.open("rb").close()

@@ -15,6 +15,7 @@ _COMMANDS = {
     "feedback": ("drift", "feedback"),
     "replay": ("drift", "replay"),
     "compare": ("drift", "compare"),
+    "audit": ("audit", ""),
     "train": ("train", ""),
     "retrain": ("retrain", ""),
     "serve": ("serve", ""),

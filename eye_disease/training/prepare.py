@@ -9,9 +9,9 @@ import pandas as pd
 
 from eye_disease.evaluation.class_folders import summary
 from eye_disease.evaluation.confounding import warnings_of
+from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_duplicates, joined_groups
 from eye_disease.evaluation.manifest import LEFT_OUT
 from eye_disease.training import split as manifest
-from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.split import DataError
 from model_code.preprocessing import Recipe
@@ -54,7 +54,7 @@ def prepare_photos(
         said = f"{len(problems)} of {len(rows)} photos cannot be read, the first: {path}: {problem}"
         remarks.append(_drop_or_refuse(said, drop_bad))
         rows = rows[~rows["path"].isin(problems)]
-    pairs = find_duplicates(rows, squares[rows.index.to_numpy()])
+    pairs = find_duplicates(rows, [Fingerprint.of(squares[place]) for place in rows.index])
     pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
     if len(pairs):
         remarks.append(f"{len(pairs)} pairs of photos look alike ({pairs['identical'].sum()} identical): {work / DUPLICATES}.")

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from eye_disease.evaluation.class_folders import NESTED
+from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_duplicates, joined_groups
 from eye_disease.evaluation.manifest import LEFT_OUT
 from eye_disease.evaluation.photo_files import NO_PHOTO
-from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.prepare import DUPLICATES, prepare_photos
 from eye_disease.training.split import DataError, check, of_folder, read_manifest, split
@@ -188,7 +188,7 @@ def test_copies_are_found_however_they_were_changed() -> None:
     ]
     squares = np.stack([np.asarray(disc_square(photo, RECIPE)) for photo in [*originals, *copies]])
     rows = _rows(path=[str(i) for i in range(16)], label=["a"] * 12 + ["b", "a", "a", "a"])
-    pairs = find_duplicates(rows, squares)
+    pairs = find_duplicates(rows, [Fingerprint.of(square) for square in squares])
     assert sorted(zip(pairs["first"], pairs["second"], strict=True)) == [(0, 12), (1, 13), (2, 14), (3, 15)]
     assert pairs.set_index("first")["identical"].to_dict() == {0: True, 1: False, 2: False, 3: False}
     assert contradicting(pairs)[["path_1", "path_2"]].to_numpy().tolist() == [["0", "12"]]

@@ -4,7 +4,7 @@
 
 Real processes: each answer is appended by `model_code.inference_log` before it counts as given, the job is the whole
 `DriftJob.run`, with a tracking server that is down, so that its results pile up in the spool. At the end one run is left alone;
-then every answer has to be in the store once, and every prediction in the results once. Ends with status 1 if not.
+then every answer has to be in the store once, and every record in one window's results. Ends with status 1 if not.
 """
 
 import argparse
@@ -54,13 +54,16 @@ class Campaign:
     answers: int
     lost: int
     twice: int
-    missing_results: int
-    double_results: int
+    windows: int
+    """Judged, with results in the spool"""
+    not_judged: int
+    """Records in no window's results"""
+    judged_twice: int
 
     @property
     def well(self) -> bool:
         """Whether nothing was lost or doubled."""
-        return not (self.lost or self.twice or self.missing_results or self.double_results)
+        return not (self.lost or self.twice or self.not_judged or self.judged_twice)
 
 
 class _Down:
@@ -127,20 +130,22 @@ def _counted(folder: Path, kills: int, writers_killed: int) -> Campaign:
     held = Counter(
         value for batch in store.read_batches(["prediction_id"], canary=True) for value in batch["prediction_id"].to_pylist()
     )
-    points = Counter(
-        int(step)
+    windows = [
+        int(value)
         for path in (folder / "state" / "spool").glob("*/metrics.ndjson")
-        for name, _, _, step in map(json.loads, path.read_text().splitlines())
-        if name == "prediction_count"
-    )
+        for name, value, _, _ in map(json.loads, path.read_text().splitlines())
+        if name == "session_predictions"
+    ]
+    judged = sum(windows)
     return Campaign(
         kills=kills,
         writers_killed=writers_killed,
         answers=len(ids),
         lost=len(ids - held.keys()),
         twice=sum(count > 1 for count in held.values()),
-        missing_results=len(set(range(len(held))) - points.keys()),
-        double_results=sum(count > 1 for count in points.values()),
+        windows=len(windows),
+        not_judged=max(0, held.total() - judged),
+        judged_twice=max(0, judged - held.total()),
     )
 
 
@@ -176,8 +181,9 @@ def table(found: Campaign) -> list[str]:
         "answers": found.answers,
         "lost": found.lost,
         "in the store twice": found.twice,
-        "predictions without a result": found.missing_results,
-        "predictions with two results": found.double_results,
+        "windows judged": found.windows,
+        "records in no window's results": found.not_judged,
+        "records in two windows' results": found.judged_twice,
     }
     return ["| what | number |", "| --- | ---: |", *(f"| {name} | {number:,} |" for name, number in rows.items())]
 

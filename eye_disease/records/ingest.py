@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
 from eye_disease.common.text import one_line
+from eye_disease.records.ingest_state import IngestState
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
 from eye_disease.records.rebuild import current_state
 from eye_disease.records.segments import Segment, Segments
 from eye_disease.records.sequences import Sequences
-from eye_disease.records.store import IngestState, RecordStore, warn_once
+from eye_disease.records.store import RecordStore, warn_once
 
 _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 16 * 2**20

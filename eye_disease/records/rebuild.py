@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
+from eye_disease.records.ingest_state import IngestState
 from eye_disease.records.lines import record_schema
 from eye_disease.records.sequences import Sequences
-from eye_disease.records.store import IngestState, Part, RecordStore
+from eye_disease.records.store import Part, RecordStore
 
 _logger = logging.getLogger(__name__)
 _ROWS = 65_536

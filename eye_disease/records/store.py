@@ -13,7 +13,7 @@ without it, `eye_disease.records.rebuild` makes it anew from the Parquet files.
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any, Self
@@ -24,6 +24,7 @@ import pyarrow.parquet as papq
 
 from eye_disease.common.errors import UserError
 from eye_disease.common.text import one_line
+from eye_disease.records.ingest_state import LATER_FIELDS, IngestState
 from eye_disease.records.lines import record_schema
 from eye_disease.records.state_file import StateFileError, decode, encode, read_bytes, read_state
 from eye_disease.records.storage import Storage
@@ -33,45 +34,12 @@ _logger = logging.getLogger(__name__)
 _DAY_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/(\d+)\.\w+(?:\.damaged(?:-\d+)?)?")
 _VERSION = re.compile(rf"\d+|{BUNDLED_VERSION}|{UNREGISTERED_VERSION}")
 _STATE_FILE = "ingest.json"
-_LATER_FIELDS = ("writing", "unexplained")
 _told: set[str] = set()
 """Folders that this process has warned of."""
 
 
 class StoreError(UserError):
     """The store's own files are not as ingest leaves them."""
-
-
-@dataclass
-class IngestState:
-    """What ingest remembers of a version between runs."""
-
-    commit: int = 0
-    """The last commit; 0 before any."""
-    classes: tuple[str, ...] = ()
-    """Of the version's records; empty before the first."""
-    offsets: dict[str, int] = field(default_factory=dict)
-    """Open segment -> bytes taken in."""
-    removing: dict[str, int] = field(default_factory=dict)
-    """Closed segment, taken in and about to be removed -> its bytes."""
-    sequences: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Process -> ranges of sequence numbers held."""
-    records: int = 0
-    """Records taken in so far, expired ones included."""
-    missing: int = 0
-    """Numbered by a process and not held."""
-    lost_records: int = 0
-    """Losses that the served model has told of itself (`lost_records`); among `missing`."""
-    clock_jumps: int = 0
-    """Records older than the one before them, not of their segment's hour, or not of the time at which they were written."""
-    duplicates: int = 0
-    """Records that were held already."""
-    rejected: dict[str, int] = field(default_factory=dict)
-    """Reason -> lines set aside."""
-    writing: int = 0
-    """The commit whose files a run is writing: if it was killed, the next one removes them. 0: none."""
-    unexplained: int = 0
-    """Gaps in the sequences as this state was rebuilt: expired, or lost; not among `missing`."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +133,7 @@ class RecordStore:
     def state(self) -> IngestState:
         """What ingest has left. Raises StoreError if its file is damaged, StateFileError if it cannot be read."""
         try:
-            return decode(read_bytes(self.storage, f"{self.folder}/{_STATE_FILE}"), IngestState, _LATER_FIELDS)
+            return decode(read_bytes(self.storage, f"{self.folder}/{_STATE_FILE}"), IngestState, LATER_FIELDS)
         except FileNotFoundError:
             return IngestState()
         except StateFileError:
@@ -179,7 +147,7 @@ class RecordStore:
     def take_state(self) -> IngestState | None:
         """As `state`, for the process that writes: None if there is no such file, or it was damaged and is set aside now."""
         cost = "What it held is made anew from the records, of which none is lost."
-        return read_state(self.storage, f"{self.folder}/{_STATE_FILE}", IngestState, cost, _LATER_FIELDS)
+        return read_state(self.storage, f"{self.folder}/{_STATE_FILE}", IngestState, cost, LATER_FIELDS)
 
     def save(self, state: IngestState) -> None:
         """Make a state the one that holds: the moment of a commit."""

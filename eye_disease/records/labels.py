@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,10 @@ class Imported:
 
     taken: int
     """Of predictions on record"""
-    waiting: list[str]
-    """Ids of no prediction that is on record (yet): their labels are kept, and join when it comes"""
     refused: list[str]
     """Line and what is wrong with it, of each row that was not taken"""
+    waiting: list[str] = field(default_factory=list)
+    """Ids of no prediction that is on record (yet): their labels are kept, and join when it comes"""
 
 
 class LabelBook:
@@ -99,14 +99,14 @@ class LabelBook:
         self._folder = f"{model}/_labels"
 
     def add(self, prediction_id: str, label: str, by: str, at: datetime) -> Imported:
-        """Keep one label. at: now. Raises FeedbackError if it names no class, or the id is none of a prediction."""
+        """Keep one label. Raises FeedbackError if it names no class, or the id is none of a prediction."""
         labels, problems = self._checked([(0, {"prediction_id": prediction_id, "label": label})], by, at)
         if problems:
             raise FeedbackError(problems[0])
         return self._keep(labels, [])
 
     def import_file(self, path: Path, by: str, at: datetime) -> Imported:
-        """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself. at: now.
+        """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself.
 
         Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments.
         Raises FeedbackError for a file that is no such table, and where no row of it can be taken.
@@ -183,7 +183,7 @@ class LabelBook:
         ids = dict.fromkeys(one.prediction_id for one in labels)
         known = known_ids(self._snapshots(), ids)
         taken = sum(one.prediction_id in known for one in labels)
-        return Imported(taken, [one for one in ids if one not in known], refused)
+        return Imported(taken, refused, [one for one in ids if one not in known])
 
     def _write(self, labels: list[Label], beside: str = "") -> None:
         """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
@@ -255,19 +255,17 @@ def _label(row: dict[str, Any], by: str, at: datetime, classes: set[str]) -> Lab
     label = str(row["label"] or "").strip()
     if label not in classes:
         raise FeedbackError(f"label={label!r} is not a class of this model. Expected one of {', '.join(sorted(classes))}.")
-    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at"), at))
+    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at))
 
 
-def _moment(value: object, now: datetime) -> datetime:
-    """When something was said; now if it is not given. Raises FeedbackError for what is no time, or none that can have been."""
-    if value is None or value == "":
-        return _utc(now)
+def _moment(value: object) -> datetime:
+    """When something was said. Raises FeedbackError for what is no time, or one at which nothing can have been said."""
     try:
         moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined]
     except (ValueError, AttributeError) as error:
         raise FeedbackError(f"at={value!r} is not a time. Expected ISO 8601, as 2026-03-01T12:00:00Z.") from error
     moment = _utc(moment)
-    if not _FIRST_MOMENT <= moment <= _utc(now) + _CLOCKS_DIFFER:
+    if not _FIRST_MOMENT <= moment <= datetime.now(UTC) + _CLOCKS_DIFFER:
         raise FeedbackError(
             f"at={value!r} is {'in the future' if moment > _FIRST_MOMENT else 'too long ago'}: a label cannot have been given "
             "then. A time without an offset is UTC; write yours as 2026-03-01T09:00:00-03:00."

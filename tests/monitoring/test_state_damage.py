@@ -51,6 +51,18 @@ FILES = {
 KINDS = {name: damage for name, damage in DAMAGE.items() if name not in ("zeros", "another kind of JSON")}
 
 
+_NO_FIELDS = ("labels", "metrics", "lock")
+"""They have neither fields nor a format."""
+CASES = {
+    f"{what}: {kind}": (what, damage)
+    for what in FILES
+    for kind, damage in KINDS.items()
+    if not (what in (*_NO_FIELDS, "request") and kind == "a newer format")
+    and not (what in _NO_FIELDS and kind == "other types")
+    and not (what == "reference" and kind not in ("gone", "half"))  # takes seconds to make again
+}
+
+
 def _records(n: int, seed: int, **changes: Any) -> pa.Table:
     return make_records(n, seed, **changes).drop_columns(list(EMBEDDING))
 
@@ -145,14 +157,11 @@ def _kept(folder: Path, content: bytes) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and "damaged" in str(path) and path.read_bytes() == content]
 
 
-@pytest.mark.parametrize("damage", KINDS.values(), ids=KINDS.keys())
-@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize(("what", "damage"), CASES.values(), ids=CASES.keys())
 def test_a_damaged_file_costs_only_itself(
     world: World, what: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = sorted(world.folder.glob(FILES[what]))[0]
-    if what in ("labels", "metrics", "lock") and damage in (DAMAGE["a newer format"], DAMAGE["other types"]):
-        pytest.skip("it has neither format nor fields")
     damage(path)
     damaged = path.read_bytes() if path.exists() else None
     held = world.ids() if what != "ingest" else None
@@ -232,6 +241,6 @@ def test_a_lock_that_somebody_deletes_still_keeps_the_next_run_out(world: World)
 
 def test_statuses_are_read_from_the_memories(world: World) -> None:
     found = job.Memories(world.folder / "state").statuses()
-    assert found == {(MODEL, "1"): "drift", (MODEL, "2"): "ok"}
+    assert found == {(MODEL, "1"): "ok", (MODEL, "2"): "ok"}
     assert not (world.folder / "state" / "statuses.json").exists()
     assert json.loads((world.folder / "state" / "versions" / MODEL / "1.json").read_text())["format"] == 1

@@ -20,7 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true"}
+os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 from benchmarks.machine import machine_lines, write_section
 from eye_disease.common.paths import BUNDLED_PACKAGE, CANARY

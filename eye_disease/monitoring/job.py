@@ -29,10 +29,11 @@ from eye_disease.monitoring.spool import Spool
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.monitoring.window import read_window
 from eye_disease.profiles.layout import Layout
+from eye_disease.records.copies import original_of
 from eye_disease.records.ingest import ingest
 from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
-from eye_disease.records.store import RecordStore, StoreError, find_stores
+from eye_disease.records.store import RecordStore, StoreError, find_stores, warn_once
 from eye_disease.registry.production import version_in_production
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
@@ -128,14 +129,24 @@ class DriftJob:
         return [replace(one, actions=acted[one.model, one.version]) for one in outcomes.values()]
 
     def _remembered(self, stores: list[RecordStore]) -> tuple[dict[Version, VersionMemory], dict[Version, Outcome]]:
-        """By version, what is remembered of it; and what is to be said of those whose file cannot be read."""
+        """By version, what is remembered of it; and what is to be said of those whose file cannot be read.
+
+        Folders whose records are those of another one beside them are left out: somebody has copied them.
+        """
+        known = {(store.model, store.version) for store in stores}
         memories: dict[Version, VersionMemory] = {}
         outcomes: dict[Version, Outcome] = {}
         for store in stores:
             try:
-                memories[store.model, store.version] = self._memories.read(store.model, store.version)
+                memory = self._memories.read(store.model, store.version)
+                original = (store.model, store.version) if memory.windows else original_of(store)
             except StateFileError as error:
                 outcomes[store.model, store.version] = _failed(store, error)
+                continue
+            if original != (store.model, store.version) and original in known:
+                warn_once(self._storage, store.folder, f"is a copy of {'/'.join(original)}, and is left out")
+            else:
+                memories[store.model, store.version] = memory
         return memories, outcomes
 
     def _judge(self, store: RecordStore, memory: VersionMemory, health: Health | None) -> tuple[Outcome, VersionMemory]:

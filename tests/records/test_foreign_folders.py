@@ -1,6 +1,7 @@
 """Folders and files in the log that are not the served model's: warned of once, left out, never judged."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,15 @@ def test_only_versions_are_judged_and_the_rest_is_warned_of_once(log: Path, capl
     for path in ("lost+found", "#recycle/old", *(f"{MODEL}/{name}" for name in COPIES)):
         assert caplog.text.count(f"{log}/{path} ") == 1, path
     assert all(not list((log / MODEL / name).glob("ingest.json")) for name in COPIES)
+
+
+def test_a_copy_of_a_whole_model_is_not_judged(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _job(log).run()
+    shutil.copytree(log / MODEL, log / f"{MODEL} - Kopie")
+    append(log / "another" / "1", record(0, datetime.now(UTC), model_name="another"))
+    with caplog.at_level(logging.WARNING):
+        assert [(one.model, one.version) for one in _job(log).run()] == [("another", "1"), (MODEL, "1")]
+    assert f"{MODEL} - Kopie/1 is a copy of {MODEL}/1, and is left out" in caplog.text
 
 
 def test_feedback_and_the_live_table_go_on(log: Path) -> None:

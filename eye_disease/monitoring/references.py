@@ -71,9 +71,12 @@ class References:
         try:
             return self._of_package(held.store)
         except NoReferenceError as error:
-            if not self._packages.set_aside(held.store.model, held.store.version, str(error)):
+            again = None
+            if self._packages.set_aside(held.store.model, held.store.version, str(error)):
+                again = self._of_package(held.store)  # as the registry gives it now
+            if again is None:
                 raise
-            return self._of_package(held.store)  # as the registry gives it now
+            return again
 
     def _of_package(self, store: RecordStore) -> Reference | None:
         package = self._packages.find(store.model, store.version)

@@ -14,9 +14,8 @@ import pytest
 
 from eye_disease.common.errors import BusyError
 from eye_disease.common.lock import only_run
-from eye_disease.monitoring import alerts, job
+from eye_disease.monitoring import alerts, job, package_cache
 from eye_disease.monitoring.job import DriftJob, Outcome
-from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.profiles.layout import EMBEDDING
@@ -144,12 +143,12 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refer
     shutil.copytree(template, folder)
     _quick(monkeypatch, People())
 
-    def fetch(self: Packages, uri: str, kept: Path) -> Path:
+    def fetch(model: str, version: str, kept: Path) -> Path:
         kept.mkdir(parents=True)
         reference.save(kept / "reference_profile.json")
         return kept
 
-    monkeypatch.setattr(Packages, "_fetch", fetch)
+    monkeypatch.setattr(package_cache, "_fetch", fetch)
     return World(folder, windows=4)
 
 

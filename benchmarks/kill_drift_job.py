@@ -201,7 +201,7 @@ def main() -> None:
     if asked.write:
         repeat = f"- Repeat: `python benchmarks/kill_drift_job.py --kills {asked.kills} --write`"
         clocks = ", ".join(f"{one:+g} h" for one in _CLOCKS)
-        note = f"Two processes answer about 100 photos a second each; their clocks are off by {clocks} in turn."
+        note = f"Two processes answer 100 photos a second each at most; their clocks are off by {clocks} in turn."
         write_section("Killed drift job", "\n".join([*machine_lines(["pyarrow"]), repeat, "", note, "", *lines]))
     sys.exit(0 if found.well else 1)
 

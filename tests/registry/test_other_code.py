@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from deploy.check_versions import problems
+from eye_disease.cli import register
 from eye_disease.common.model_process import ask
 from eye_disease.monitoring.replay import replay
 from eye_disease.records.storage import Storage
 from eye_disease.registry.promotion import promote, rollback
+from eye_disease.registry.register import Registered
 from eye_disease.registry.versions import FetchedVersion, in_stage
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.settings import RegistrySettings
@@ -23,7 +26,7 @@ from model_code.settings import ServingSettings
 from tests.support.other_code import OTHERWISE, register_other_code
 from tests.support.photos import PACKAGE
 from tests.support.servers import PROJECT, environment, free_port, python, read_records, started
-from tests.support.versions import passed, sqlite_store
+from tests.support.versions import make_version, passed, sqlite_store
 
 MODEL = "of-another-release"
 SAMPLE = PROJECT / "samples" / "retina.jpg"
@@ -68,17 +71,14 @@ def test_the_check_after_a_restore_finds_nothing_wrong(version: str) -> None:
     assert problems(MODEL) == {version: None}
 
 
-def test_the_commands_score_it_with_its_own_code(
-    version: str, confidence: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_the_command_scores_it_with_its_own_code(
+    version: str, confidence: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from eye_disease.cli import register
-
-    name = f"{MODEL}-scored"
-    monkeypatch.setattr(register, "register_package", lambda package, name: register_other_code(name, tmp_path, monkeypatch))
-    monkeypatch.setattr("sys.argv", ["register.py", "register", "--name", name, "--score", str(SAMPLE)])
+    monkeypatch.setattr(register, "register_package", lambda package, name: Registered(name, version, "its run"))
+    monkeypatch.setattr("sys.argv", ["register.py", "register", "--name", MODEL, "--score", str(SAMPLE)])
     register.main()
     said, _, answer = capsys.readouterr().out.partition("\n")
-    assert said.startswith(f"Registered {name} version 1")
+    assert said.startswith(f"Registered {MODEL} version {version}")
     assert json.loads(answer)["confidence"] == pytest.approx(confidence, abs=1e-4)
 
 
@@ -101,8 +101,8 @@ def test_it_is_promoted_served_replayed_and_rolled_back_to(
     assert record["model_source"] == "registry"
     assert replay(Storage(str(server.records)), answer["prediction_id"], retina).differences == []
 
-    with pytest.MonkeyPatch.context() as patch:
-        second = register_other_code(MODEL, tmp_path / "second", patch).version
+    client = MlflowClient()
+    second = make_version(client, MODEL, client.create_experiment("next"))
     promote(MODEL, second, "Production", judged=passed(MODEL, second))
     rollback(MODEL, "the test goes back")
     held = in_stage(MODEL, "Production")

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from deploy.check_versions import problems
 from eye_disease.cli import register
 from eye_disease.common.model_process import ask
+from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.replay import replay
 from eye_disease.records.storage import Storage
 from eye_disease.registry.promotion import promote, rollback
@@ -21,6 +22,7 @@ from eye_disease.registry.register import Registered
 from eye_disease.registry.versions import FetchedVersion, in_stage
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.settings import RegistrySettings
+from model_code.canary import expected_answer
 from model_code.classifier import Classifier
 from model_code.settings import ServingSettings
 from tests.support.other_code import OTHERWISE, register_other_code
@@ -69,6 +71,16 @@ def test_it_answers_with_its_own_code_wherever_python_looks_first(
 
 def test_the_check_after_a_restore_finds_nothing_wrong(version: str) -> None:
     assert problems(MODEL) == {version: None}
+
+
+def test_the_drift_job_gets_its_canary_and_reference(version: str, tmp_path: Path) -> None:
+    packages = Packages(tmp_path, timeout_seconds=10)
+    package = packages.find(MODEL, version)
+    assert package is not None
+    assert {path.name for path in package.iterdir()} == {"canary.jpg", "canary.json", "model.json", "reference_profile.json"}
+    assert expected_answer(package)["confidence"] < 0.5  # half of what this tree's code answers
+    assert packages.find(MODEL, version) == package
+    assert packages.find(MODEL, "99") is None
 
 
 def test_the_command_scores_it_with_its_own_code(

@@ -72,6 +72,8 @@ def reference() -> Reference:
 
 
 class _Deaf(People):
+    failure = "no connection"
+
     def notify(self, title: str, body: str, notify_type: Any) -> bool:
         return False
 

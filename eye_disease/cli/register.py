@@ -31,11 +31,12 @@ def _register(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
         if asked.model:
-            from eye_disease.registry.keras_import import package_own_model  # imports TensorFlow
+            from eye_disease.registry.keras_import import find_layers_file, package_own_model  # imports TensorFlow
 
             package = Path(folder)
             recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
-            package_own_model(Path(asked.model), package, asked.name, command.names(asked.classes), recipe, asked.runtime)
+            names, layers = command.names(asked.classes), find_layers_file(asked.custom_objects)
+            package_own_model(Path(asked.model), package, asked.name, names, recipe, asked.runtime, layers)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
     asked.version = registered.version
@@ -99,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
-    register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
+    register.add_argument(
+        "--model", default="", help="your own .keras or .h5 classifier, or SavedModel; without it the bundled"
+    )
+    register.add_argument("--custom-objects", default="", metavar="MODULE", help="Python file with your model's own layers")
     register.add_argument("--package", default="", help="a model package that train.py has written")
     register.add_argument("--classes", default="", help="your model's classes in the order of its outputs: a,b,c")
     register.add_argument("--image-size", type=int, default=224, help="side of your model's square input, pixels")

@@ -5,7 +5,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 
 from model_code.image_error import ERROR_CODES, ImageError
 
-__all__ = ["ERROR_CODES", "ImageError", "InferenceLogError", "RequestError", "SettingError", "StrictRequestError"]
+__all__ = ["ERROR_CODES", "BusyError", "ImageError", "InferenceLogError", "RequestError", "SettingError", "StrictRequestError"]
 
 
 class SettingError(ValueError):
@@ -47,4 +47,12 @@ class InferenceLogError(_FixedMessage):
     """INFERENCE_LOG_REQUIRED is set and the log cannot be written: HTTP 503, nothing answered."""
 
     def __init__(self, message: str) -> None:
+        super().__init__(message, error_code=TEMPORARILY_UNAVAILABLE)
+
+
+class BusyError(_FixedMessage):
+    """More photos wait than can be answered in time: HTTP 503 at once, no row is looked at."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        message = f"More photos wait than are answered in {limit_seconds:g} s (MAX_WAIT_SECONDS). Try again later."
         super().__init__(message, error_code=TEMPORARILY_UNAVAILABLE)

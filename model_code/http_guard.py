@@ -9,10 +9,12 @@ import json
 import logging
 import math
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
+from model_code.errors import BusyError
 from model_code.load_gate import LoadGate
 from model_code.schema import EXPECTED
 
@@ -21,12 +23,17 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
+_BODY_SECONDS = 60
+"""As long as MLflow waits for an answer."""
 _DRAIN_SECONDS = 10
+_NO_CONTENT_TYPE = "The request has no Content-Type. Expected application/json, text/csv or application/vnd.apache.parquet."
 _SERVER = "mlflow.pyfunc.scoring_server.app"
 _ECHO = ("Error:", "\nInput:", "Received", "Got ", "Encountered an unexpected")
 """Where MLflow's words on a request end and the request begins."""
 _PREDICT, _REASON = "Failed to predict data", "\nError: "
 """With which MLflow begins an error, before the request; and what stands between that and the reason."""
+_SCHEMA = "Failed to enforce schema"
+"""The reason that begins with the request once more."""
 _MAX_REASON = 300
 
 
@@ -65,44 +72,34 @@ class HttpGuard:
         if scope["type"] != "http" or scope["path"] != "/invocations" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        limit, wait = self._gate.limit_seconds, self._gate.wait_seconds()
-        if wait > limit:
-            retry = math.ceil(wait - limit)
-            text = f"More photos wait than are answered in {limit:g} s (MAX_WAIT_SECONDS). Try again in {retry} s."
+        mended = _Mended(send, self._gate)
+        if self._gate.is_full():
             await _drain(receive)
-            await _answer(send, 503, "TEMPORARILY_UNAVAILABLE", text, {b"retry-after": str(retry).encode()})
+            await mended.refuse(BusyError(self._gate.limit_seconds))
         elif not any(name == b"content-type" for name, _ in scope["headers"]):
-            text = "The request has no Content-Type. Expected application/json, text/csv or application/vnd.apache.parquet."
             await _drain(receive)
-            await _answer(send, 415, "BAD_REQUEST", text, {})
+            await _answer(send, 415, "BAD_REQUEST", _NO_CONTENT_TYPE)
+        elif (body := await _whole_body(receive)) is None:
+            await _answer(send, 408, "REQUEST_TIMEOUT", f"The request did not arrive whole within {_BODY_SECONDS} s.")
+        elif self._gate.is_full():  # many have been sent at once
+            await mended.refuse(BusyError(self._gate.limit_seconds))
         else:
-            with ExitStack() as counted:
-                await self._app(scope, self._counting(receive, counted), _Cleaned(send))
-
-    def _counting(self, receive: _Receive, counted: ExitStack) -> _Receive:
-        """`receive` that tells the gate of a request once it has arrived whole."""
-        arrived = False
-
-        async def counting() -> _Message:
-            nonlocal arrived
-            message = await receive()
-            if not arrived and not message.get("more_body"):
-                arrived = True
-                counted.enter_context(self._gate.request())
-            return message
-
-        return counting
+            with self._gate.request():
+                await self._app(scope, _replaying(body, receive), mended)
 
 
-class _Cleaned:
-    """Passes an answer on; an error of MLflow's own without the request."""
+class _Mended:
+    """Passes an answer on: one that says 503 with a Retry-After, an error of MLflow's own without the request."""
 
-    def __init__(self, send: _Send) -> None:
+    def __init__(self, send: _Send, gate: LoadGate) -> None:
         self._send = send
+        self._gate = gate
         self._start: _Message | None = None
         self._body = b""
 
     async def __call__(self, message: _Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 503:
+            message["headers"] = [*message["headers"], self._retry_after()]
         if message["type"] == "http.response.start" and message["status"] == 400:
             self._start = message
         elif self._start is None:
@@ -110,8 +107,14 @@ class _Cleaned:
         else:
             self._body += message.get("body", b"")
             if not message.get("more_body"):
-                code, text = _cleaned(self._body)
-                await _answer(self._send, 400, code, text, {})
+                await _answer(self._send, 400, *_cleaned(self._body))
+
+    async def refuse(self, error: BusyError) -> None:
+        """Answer with an error of the model's."""
+        await _answer(self, error.get_http_status_code(), error.error_code, error.message)
+
+    def _retry_after(self) -> tuple[bytes, bytes]:
+        return b"retry-after", str(max(1, math.ceil(self._gate.wait_seconds() - self._gate.limit_seconds))).encode()
 
 
 def _cleaned(body: bytes) -> tuple[str, str]:
@@ -122,7 +125,8 @@ def _cleaned(body: bytes) -> tuple[str, str]:
     except (ValueError, KeyError, TypeError):
         return "BAD_REQUEST", EXPECTED
     if message.startswith(_PREDICT):
-        return code, message.rpartition(_REASON)[2][:_MAX_REASON]
+        reason = message.rpartition(_REASON)[2]
+        return code, EXPECTED if not reason or _SCHEMA in message else reason[:_MAX_REASON]
     if "stack_trace" not in error and not any(mark in message for mark in _ECHO):
         return code, message
     start = min((message.find(mark) for mark in _ECHO if mark in message), default=0)
@@ -137,8 +141,27 @@ async def _drain(receive: _Receive) -> None:
                 pass
 
 
-async def _answer(send: _Send, status: int, code: str, message: str, headers: dict[bytes, bytes]) -> None:
+async def _whole_body(receive: _Receive) -> deque[_Message] | None:
+    """The messages that bring a request's body; None if they take too long."""
+    messages: deque[_Message] = deque()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while not messages or messages[-1].get("more_body"):
+                messages.append(await receive())
+    except TimeoutError:
+        return None
+    return messages
+
+
+def _replaying(messages: deque[_Message], receive: _Receive) -> _Receive:
+    async def replaying() -> _Message:
+        return messages.popleft() if messages else await receive()
+
+    return replaying
+
+
+async def _answer(send: _Send, status: int, code: str, message: str) -> None:
     body = json.dumps({"error_code": code, "message": message}).encode()
-    head = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()} | headers
-    await send({"type": "http.response.start", "status": status, "headers": list(head.items())})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -12,7 +12,7 @@ from mlflow.exceptions import RestException
 from mlflow.server import get_app_client
 from mlflow.server.auth.client import AuthServiceClient
 
-from eye_disease.serving.settings import experiment_name
+from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from model_code.schema import MODEL_NAME
 
 SERVING, MONITORING = "serving", "monitoring"
@@ -43,9 +43,7 @@ def make_accounts(tracking_uri: str, serving_password: str, monitoring_password:
     _set_password(accounts, SERVING, serving_password)
     _set_password(accounts, MONITORING, monitoring_password)
     client = MlflowClient(tracking_uri)
-    found = client.get_experiment_by_name(experiment_name())
-    experiment = found.experiment_id if found else client.create_experiment(experiment_name())
-    _allow_edit(accounts, MONITORING, "experiment", experiment)
+    _allow_edit(accounts, MONITORING, "experiment", experiment_id(client, experiment_name()))
     _allow_edit(accounts, MONITORING, "registered_model", MODEL_NAME)
 
 

@@ -2,4 +2,6 @@
 
 import os
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # must stand before MLflow is imported: nothing is sent anywhere
+from eye_disease.common.environment import prepare
+
+prepare(os.environ)  # before MLflow is imported

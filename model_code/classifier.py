@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from uuid_utils import uuid7
 
+from model_code.decision import answer_columns
 from model_code.decode import decode
 from model_code.embedding import logged_components
 from model_code.errors import ImageError
-from model_code.familiarity import is_gradable, is_unfamiliar, ood_score
 from model_code.heatmap import class_activation, overlay_png
 from model_code.package import CANARY_PHOTO, LITERT_FILE, ModelFacts, Statistics, file_sha256, keras_file
 from model_code.payload import image_bytes
@@ -83,39 +83,10 @@ class Classifier:
         statistics = image_statistics(view, self._mask)
         components = logged_components(outputs["embedding"], self._statistics) or []
         facts.update(statistics, **{f"embedding_{i}": value for i, value in enumerate(components, start=1)})
-        answer = self._verdict(outputs)
+        answer = answer_columns(outputs, self.facts, self._statistics)
         if explain:
             answer["heatmap_png"] = self._heatmap(view, outputs, answer["predicted_class"])
         return answer
-
-    def _verdict(self, outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        probabilities = self._probabilities(outputs["output"])
-        best = int(probabilities.argmax())
-        style = outputs.get("style")
-        gradable = None if style is None else is_gradable(style, self._statistics)
-        score = None if style is None else ood_score(style, self._statistics)
-        out_of_distribution = None if score is None else score > 1
-        unfamiliar = is_unfamiliar(score, self._statistics)
-        low_confidence = bool(probabilities[best] < self.facts.low_confidence)
-        retake, review = gradable is False or out_of_distribution, low_confidence or unfamiliar
-        return {
-            "predicted_class": self.facts.classes[best],
-            "confidence": float(probabilities[best]),
-            **{f"prob_{name}": float(p) for name, p in zip(self.facts.classes, probabilities, strict=True)},
-            "decision": "retake" if retake else "review" if review else "report",
-            "low_confidence": low_confidence,
-            "gradable": gradable,
-            "out_of_distribution": out_of_distribution,
-            "ood_score": score,
-            "unfamiliar_camera": unfamiliar,
-        }
-
-    def _probabilities(self, output: np.ndarray) -> np.ndarray:
-        """Network output, float32 (C,) -> calibrated probabilities, float64 (C,)."""
-        output = output.astype(np.float64)
-        logits = output if self.facts.output_kind == "logits" else np.log(output.clip(1e-12))
-        exponent = np.exp((logits - logits.max()) / self.facts.temperature)
-        return exponent / exponent.sum()
 
     def _heatmap(self, view: np.ndarray, outputs: dict[str, np.ndarray], predicted_class: str) -> str | None:
         if "feature_map" not in outputs or self._statistics.class_weights is None:

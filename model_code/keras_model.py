@@ -9,6 +9,8 @@ from pathlib import Path
 
 import keras
 
+from model_code.model_error import ModelError
+
 MEAN_POOLING = keras.layers.GlobalAveragePooling2D
 
 
@@ -27,34 +29,34 @@ class Anatomy:
 
 
 def load_keras(path: Path) -> keras.Model:
-    """A `.keras` or `.h5` file. Raises ValueError with what was expected if it is not a model file."""
+    """A `.keras` or `.h5` file. Raises ModelError with what was expected if it is not a model file."""
     if path.suffix not in {".keras", ".h5"} or not path.is_file():
-        raise ValueError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
+        raise ModelError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, TypeError) as error:  # what Keras raises for a broken file and for a layer it does not know
         unknown = re.search(r"Could not locate \w+ '\w+'", str(error))
         reason = unknown[0] if unknown else str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
+        raise ModelError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
     if isinstance(model, keras.Sequential):
         if not model.built:
-            raise ValueError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
+            raise ModelError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
         model = keras.Model(model.inputs, model.outputs)
     return model
 
 
 def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -> None:
-    """Raises ValueError unless the model maps one (input_size, input_size, 3) photo to one value a class."""
+    """Raises ModelError unless the model maps one (input_size, input_size, 3) photo to one value a class."""
     if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each.")
+        raise ModelError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each.")
     shape = tuple(model.inputs[0].shape)[1:]
     if len(shape) != 3 or any(
         given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)
     ):
-        raise ValueError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
+        raise ModelError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
     outputs = tuple(model.outputs[0].shape)[1:]
     if outputs != (len(classes),):
-        raise ValueError(
+        raise ModelError(
             f"The model's output has shape {outputs}. Expected {(len(classes),)}, one for each of {list(classes)}."
         )
 
@@ -62,7 +64,7 @@ def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -
 def dissect(model: keras.Model) -> Anatomy:
     """Find the last dense layer, its input and the feature map under it.
 
-    Raises ValueError where the output is neither logits nor a softmax.
+    Raises ModelError where the output is neither logits nor a softmax.
     """
     layers = list(model.operations)  # `model.layers` would leave out operations such as keras.ops.softmax
     last = layers.pop()
@@ -70,10 +72,10 @@ def dissect(model: keras.Model) -> Anatomy:
     if isinstance(last, keras.layers.Softmax) or _activation(last) == "softmax":
         output_kind = "probabilities"
     elif _activation(last) not in (None, "linear"):
-        raise ValueError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
+        raise ModelError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
     while not isinstance(last, keras.layers.Dense):
         if not layers or not isinstance(last, (keras.layers.Activation, keras.layers.Softmax)):
-            raise ValueError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
+            raise ModelError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
         last = layers.pop()
     return Anatomy(output_kind, last.input, _feature_map(layers), last)
 
@@ -96,18 +98,34 @@ def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
 def with_heads(model: keras.Model) -> keras.Model:
     """float32 (N, S, S, 3) -> `output` (N, C), `embedding` (N, D); where there are, `feature_map` (N, h, w, D), `style` (N, K).
 
-    The style is the mean and the logarithmic deviation of each channel of an early map (Huang & Belongie, ICCV 2017, take
-    these for an image's style).
+    The style is of an early map: Huang & Belongie (ICCV 2017) take these statistics for an image's style.
     """
     anatomy = dissect(model)
     tensors = {"output": model.outputs[0], "embedding": anatomy.embedding}
     if anatomy.feature_map is not None:
         tensors["feature_map"] = anatomy.feature_map
     if (early := _early_map(model)) is not None:
-        mean = keras.ops.mean(early, axis=(1, 2))
-        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(early), axis=(1, 2)) - keras.ops.square(mean) + 1e-6)
-        tensors["style"] = keras.ops.concatenate([mean, keras.ops.log(deviation)], axis=1)
+        # One layer with a name of its own: those that Keras gives to operations may be in the loaded model already.
+        tensors["style"] = Style(name=_unused("style_statistics", model))(early)
     return keras.Model(model.inputs[0], tensors)
+
+
+class Style(keras.layers.Layer):
+    """Feature maps (N, h, w, K) -> mean and logarithmic deviation of each channel, (N, 2 K)."""
+
+    def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
+        """As the class says."""
+        mean = keras.ops.mean(maps, axis=(1, 2))
+        deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(maps), axis=(1, 2)) - keras.ops.square(mean) + 1e-6)
+        return keras.ops.concatenate([mean, keras.ops.log(deviation)], axis=1)
+
+
+def _unused(name: str, model: keras.Model) -> str:
+    """`name`, with as many underscores after it as make it no operation's of the model."""
+    taken = {operation.name for operation in model.operations}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _early_map(model: keras.Model) -> keras.KerasTensor | None:

@@ -11,13 +11,16 @@ reference_profile.json   what its answers look like without drift (absent where 
 
 import hashlib
 import json
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model_code.model_error import ModelError
 from model_code.preprocessing import Recipe
+from model_code.promise import Promise
 
 LITERT_FILE = "classifier.tflite"
 FACTS_FILE = "model.json"
@@ -29,8 +32,19 @@ OUTPUT_KINDS = ("logits", "probabilities")
 
 
 @dataclass(frozen=True)
+class OtherFinding:
+    """Reads the network's output `other_finding`, a logit (Platt, Advances in Large Margin Classifiers, 1999)."""
+
+    slope: float
+    offset: float
+    """The calibrated score is the logistic function of slope * logit + offset."""
+    limit: float
+    """A score at or above it is a finding, 0..1."""
+
+
+@dataclass(frozen=True)
 class ModelFacts:
-    """`model.json`. Raises ValueError for a value that cannot be served."""
+    """`model.json`. Raises ModelError for a value that cannot be served."""
 
     name: str
     """Registered name, the first part of a record's folder."""
@@ -45,31 +59,40 @@ class ModelFacts:
     """Logits are divided by it before the softmax (Guo et al., ICML 2017)."""
     low_confidence: float = 0.6
     """A confidence below it sends the photo to `review`."""
+    other_finding: OtherFinding | None = None
+    """How the network's output for a disease outside the classes is read; None where it has none."""
+    second_disease: float | None = None
+    """A probability at or above it of a second disease sends the photo to `review`; None: not looked at."""
+    promise: Promise | None = None
+    """What `report` stands for; None: nothing is promised, and every answer that is sure enough is reported."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How the model came to be: base, data, split, figures."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("runtime", RUNTIMES), ("output_kind", OUTPUT_KINDS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
+                raise ModelError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes) or not all(self.classes):
-            raise ValueError(f"classes={list(self.classes)}: expected at least two different names.")
+            raise ModelError(f"classes={list(self.classes)}: expected at least two different names.")
         if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature}: expected a number above 0.")
+            raise ModelError(f"temperature={self.temperature}: expected a number above 0.")
 
     @classmethod
     def load(cls, folder: Path) -> "ModelFacts":
-        """Read `model.json`. Raises ValueError if it is missing or wrong."""
+        """Read `model.json`. Raises ModelError if it is missing or wrong."""
         path = folder / FACTS_FILE
         if not path.is_file():
-            raise ValueError(f"{folder} is not a model package: it has no {FACTS_FILE}.")
+            raise ModelError(f"{folder} is not a model package: it has no {FACTS_FILE}.")
         try:
             stored = json.loads(path.read_text())
             stored["classes"] = tuple(stored["classes"])
             stored["recipe"] = Recipe(**stored["recipe"])
+            for name, read in (("other_finding", lambda kept: OtherFinding(**kept)), ("promise", Promise.from_dict)):
+                if stored.get(name) is not None:
+                    stored[name] = read(stored[name])
             return cls(**stored)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not have the fields of this version: {error}.") from error
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ModelError(f"{path} does not have the fields of this version: {error}.") from error
 
     def save(self, folder: Path) -> None:
         """Write `model.json` into `folder`."""
@@ -99,9 +122,13 @@ class Statistics:
 
     @classmethod
     def load(cls, folder: Path) -> "Statistics":
-        """Read `statistics.npz`."""
-        with np.load(folder / STATISTICS_FILE, allow_pickle=False) as stored:
-            return cls(**{name: stored[name].astype(np.float64) for name in stored.files})
+        """Read `statistics.npz`. Raises ModelError if it is damaged or holds other arrays, OSError if it cannot be read."""
+        path = folder / STATISTICS_FILE
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(**{name: stored[name].astype(np.float64) for name in stored.files})
+        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ModelError(f"{path} does not hold the arrays of this version: {error}.") from error
 
     def save(self, folder: Path) -> None:
         """Write `statistics.npz` into `folder`."""
@@ -115,8 +142,8 @@ def file_sha256(path: Path) -> str:
 
 
 def keras_file(folder: Path) -> Path:
-    """The Keras source in a package: `classifier.keras` or `classifier.h5`. Raises ValueError if there is none."""
+    """The Keras source in a package: `classifier.keras` or `classifier.h5`. Raises ModelError if there is none."""
     for suffix in (".keras", ".h5"):
         if (path := folder / f"classifier{suffix}").is_file():
             return path
-    raise ValueError(f"{folder} holds no classifier.keras and no classifier.h5.")
+    raise ModelError(f"{folder} holds no classifier.keras and no classifier.h5.")

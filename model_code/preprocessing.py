@@ -10,6 +10,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops
 
+from model_code.model_error import ModelError
+
 CROPS = ("fundus", "none")
 SCALINGS = ("none", "unit", "tf", "torch", "caffe")
 RESIZES = {
@@ -25,7 +27,7 @@ FIELD_OF_VIEW_RADIUS = 0.46
 class Recipe:
     """How a photo becomes the network's input; kept in `model.json`.
 
-    Raises ValueError for a value outside CROPS, SCALINGS, RESIZES or a size under 32.
+    Raises ModelError for a value outside CROPS, SCALINGS, RESIZES or a size under 32.
     """
 
     input_size: int
@@ -40,9 +42,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, allowed in (("crop", CROPS), ("scaling", SCALINGS), ("resize", tuple(RESIZES))):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
+                raise ModelError(f"{name}={getattr(self, name)!r} is not known. Expected one of {', '.join(allowed)}.")
         if self.input_size < 32:
-            raise ValueError(f"input_size={self.input_size} is too small. Expected 32 pixels or more.")
+            raise ModelError(f"input_size={self.input_size} is too small. Expected 32 pixels or more.")
 
     @property
     def working_side(self) -> int:

@@ -13,8 +13,8 @@ SCHEMA_VERSION = 1
 """Of the inference log's records; counts up when a field changes its meaning or goes."""
 
 DECISIONS = ("report", "review", "retake")
-"""report: confident. review: low confidence or an unknown camera, a specialist should look. retake: not gradable, or not like
-a fundus photo."""
+"""report: sure enough for the promise that the package keeps (model_code.decision). review: a specialist should look. retake:
+not gradable or not like a fundus photo, which a new photo would mend."""
 
 ROLES = ("champion", "challenger", "shadow")
 """champion: in Production. challenger: answers a share of the clients. shadow: answers nobody, its answers are only
@@ -46,6 +46,8 @@ def answer_types(classes: tuple[str, ...]) -> dict[str, DataType]:
         **{f"prob_{name}": DataType.double for name in classes},
         "decision": DataType.string,
         "low_confidence": DataType.boolean,
+        "other_finding": DataType.boolean,
+        "other_finding_score": DataType.double,
         "gradable": DataType.boolean,
         "out_of_distribution": DataType.boolean,
         "ood_score": DataType.double,

@@ -22,7 +22,7 @@ set_up_environment() {
     local python digest
     python=$(find_python) || exit 1
     VENV="$PWD/.venv"
-    digest=$(cat requirements*.txt constraints.txt | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
+    digest=$(cat requirements*.txt requirements/*.in constraints.txt pyproject.toml | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')
     if [ ! -x "$VENV/bin/python" ]; then
         echo "Making the virtual environment .venv ..."
         "$python" -m venv "$VENV" || fail "$python could not make .venv (on Debian and Ubuntu: apt install python3-venv)"
@@ -32,6 +32,8 @@ set_up_environment() {
         # uv installs the same packages as pip, several times faster.
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "uv<1" || fail "uv could not be installed"
         "$VENV/bin/uv" pip install --python "$VENV/bin/python" -r "$1" || fail "the packages of $1 could not be installed"
+        # The command `eye-disease`, which runs the code of this checkout.
+        "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --no-deps --editable . || fail "the project could not be installed"
         touch "$VENV/installed-$1-$digest"
     fi
     # Where this is set, as it is in many containers, every process would compile every module anew, which takes longer than its work.

@@ -19,6 +19,8 @@ _ANSWER = {
     "prob_normal": 0.5,
     "decision": "review",
     "low_confidence": True,
+    "other_finding": False,
+    "other_finding_score": 0.1,
     "gradable": True,
     "out_of_distribution": False,
     "ood_score": 0.5,

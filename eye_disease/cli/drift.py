@@ -1,8 +1,6 @@
 """Judge whether answers on record can be trusted; labels, replay, comparison, a live table."""
 
 import argparse
-import logging
-import os
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from eye_disease.common.lock import BUSY_EXIT_STATUS, BusyError
+from eye_disease.cli import command
 from eye_disease.comparison.compare import compare
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.report import text
@@ -23,10 +21,9 @@ from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.replay import replay
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.monitoring.spool import TrackingUnavailableError
 from eye_disease.monitoring.statuses import read_statuses
 from eye_disease.monitoring.watch import watch
-from eye_disease.records.labels import LabelBook
+from eye_disease.records.labels import Imported, LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.limits import DriftLimits
 from model_code.schema import MODEL_NAME
@@ -76,11 +73,14 @@ def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
 def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     book, now = LabelBook(Storage(settings.inference_log), asked.name), datetime.now(UTC)
     if asked.file:
-        taken = book.import_file(Path(asked.file), asked.by, now)
+        done = book.import_file(Path(asked.file), asked.by, now)
     else:
         book.add(asked.prediction_id, asked.label, asked.by, now)
-        taken = 1
-    print(f"Labels taken: {taken:,}")
+        done = Imported(1, [])
+    print(f"Labels taken: {done.taken:,}")
+    if done.refused:
+        print(f"Rows not taken: {len(done.refused):,}")
+        print("\n".join(done.refused), file=sys.stderr)
 
 
 def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     feedback.add_argument("--name", default=MODEL_NAME, help="registered model name")
     feedback.add_argument("--prediction-id", help="of one answer")
     feedback.add_argument("--label", help="its class")
-    feedback.add_argument("--file", help="or many: .csv or .parquet with prediction_id and label, and if wanted by, at")
+    feedback.add_argument("--file", help="or many: a table (CSV, .xlsx, Parquet) of prediction_id, label and if wanted by, at")
     feedback.add_argument("--by", required=True, help="who says so: a role or pseudonym")
     again = commands.add_parser("replay", help="ask the version that answered again, and compare")
     again.add_argument("--prediction-id", required=True)
@@ -124,8 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
     pair.add_argument("--challenger", required=True, metavar="VERSION")
     actions = ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay), (pair, _compare))
-    for command, action in actions:
-        command.set_defaults(action=action)
+    for parsed, action in actions:
+        parsed.set_defaults(action=action)
     return parser
 
 
@@ -152,15 +152,8 @@ def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    command.prepare()
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] or ["run"])
     _check(parser, asked)
-    try:
-        asked.action(asked, MonitoringSettings.from_env())
-    except BusyError as error:
-        print(f"drift_job.py {asked.command}: {error}", file=sys.stderr)
-        sys.exit(BUSY_EXIT_STATUS)
-    except (ValueError, OSError, TrackingUnavailableError) as error:
-        sys.exit(f"drift_job.py {asked.command}: {error}")
+    command.run(f"drift_job.py {asked.command}", lambda: asked.action(asked, MonitoringSettings.from_env()))

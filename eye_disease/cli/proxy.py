@@ -3,10 +3,12 @@
 import argparse
 import os
 import shlex
-import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from eye_disease.serving.proxy import Proxy, ProxyError, nginx_command
+from eye_disease.cli import command
+from eye_disease.serving.proxy import Proxy, nginx_command
 
 
 def main() -> None:
@@ -22,12 +24,11 @@ def main() -> None:
     parser.add_argument("--max-body-mb", type=int, default=Proxy.max_body_mb, help="largest request, MiB")
     parser.add_argument("--folder", type=Path, default=Path("proxy"), help="for the configuration and all of nginx's files")
     parser.add_argument("--run", action="store_true", help="then become nginx")
-    asked = vars(parser.parse_args())
-    folder, run = asked.pop("folder"), asked.pop("run")
-    try:
-        command = nginx_command(Proxy(**asked).write(folder))
-    except (ProxyError, OSError) as error:
-        sys.exit(f"proxy.py: {error}")
+    command.run("proxy.py", partial(_write, **vars(parser.parse_args())))
+
+
+def _write(folder: Path, run: bool, **asked: Any) -> None:
+    nginx = nginx_command(Proxy(**asked).write(folder))
     if run:
-        os.execv(command[0], command)
-    print(f"Run it:       {shlex.join(command)}\nAfter changes: {shlex.join([*command, '-s', 'reload'])}")
+        os.execv(nginx[0], nginx)
+    print(f"Run it:       {shlex.join(nginx)}\nAfter changes: {shlex.join([*nginx, '-s', 'reload'])}")

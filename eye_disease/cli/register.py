@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import logging
-import os
 import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from eye_disease.cli import command
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
@@ -28,7 +28,7 @@ def _register(asked: argparse.Namespace) -> None:
 
             package = Path(folder)
             recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
-            package_own_model(Path(asked.model), package, asked.name, tuple(asked.classes.split(",")), recipe, asked.runtime)
+            package_own_model(Path(asked.model), package, asked.name, command.names(asked.classes), recipe, asked.runtime)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
     asked.version = registered.version
@@ -113,24 +113,19 @@ def _parser() -> argparse.ArgumentParser:
     past = commands.add_parser("history", help="every transition: who, when, from, to, why")
     past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
     listing = commands.add_parser("list", help="the versions, their stages and aliases")
-    for command in (register, promotion, check):
-        command.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest CSV")
+    for parsed in (register, promotion, check):
+        parsed.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest")
     actions = {register: _register, promotion: _promote, check: _validate, back: _rollback, past: _history, listing: _list}
-    for command, action in actions.items():
-        command.add_argument("--name", default=MODEL_NAME, help="registered model name")
-        command.set_defaults(action=action)
+    for parsed, action in actions.items():
+        parsed.add_argument("--name", default=MODEL_NAME, help="registered model name")
+        parsed.set_defaults(action=action)
     return parser
 
 
 def main() -> None:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow speaks of missing GPUs otherwise
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    command.prepare()
     parser = _parser()
     asked = parser.parse_args(sys.argv[1:] or ["register"])
     if asked.command == "register" and asked.model and not asked.classes:
         parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
-    try:
-        asked.action(asked)
-    except ValueError as error:
-        sys.exit(f"register.py {asked.command}: {error}")
+    command.run(f"register.py {asked.command}", partial(asked.action, asked))

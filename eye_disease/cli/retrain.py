@@ -1,26 +1,21 @@
 """From the labels of answered photos to a candidate in Staging that the gate has judged."""
 
 import argparse
-import logging
 import os
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-from mlflow import MlflowException
-
-from eye_disease.common.lock import BUSY_EXIT_STATUS, BusyError
+from eye_disease.cli import command
 from eye_disease.common.paths import CANARY
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.registry.gate.gate import GateError
-from eye_disease.retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError, retrain
+from eye_disease.retraining.run import GENTLE, Retrained, Retraining, retrain
 from eye_disease.retraining.settings import RetrainSettings
 from eye_disease.training.loop import Schedule
-from model_code.errors import ImageError
 from model_code.schema import MODEL_NAME
 
-TOO_FEW_EXIT_STATUS, REFUSED_EXIT_STATUS = 4, 5
-"""Exit statuses: too few new labels, nothing was trained; the gate has refused the candidate, which stays in Staging."""
+REFUSED_EXIT_STATUS = 5
+"""Exit status: the gate has refused the candidate, which stays in Staging."""
 
 
 def _path(text: str) -> Path | None:
@@ -34,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, required=True, help="of the first training: path, label, source, group, split")
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--feedback-photos", type=Path, required=True, help="folder with the photos that were sent, as sent")
-    parser.add_argument("--patients", type=_path, help="CSV with path (below that folder) and patient")
+    parser.add_argument("--patients", type=_path, help="table with path (below that folder) and patient")
     parser.add_argument("--gate-data", type=_path, help="labelled photos for the gate (the validation photos)")
     parser.add_argument("--why", default="", help="kept with the candidate; the drift job says it through RAISED_REASON")
     parser.add_argument("--work", type=Path, default=Path("retraining_work"), help="what resuming needs, and the packages")
@@ -77,18 +72,10 @@ def _tell(done: Retrained) -> None:
 
 
 def main() -> None:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    command.prepare()
     given = _parser().parse_args()
-    try:
-        done = retrain(_asked(given), RetrainSettings.from_env(), lambda said: print(said, flush=True))
-    except BusyError as error:
-        print(f"retrain.py: {error}", file=sys.stderr)
-        sys.exit(BUSY_EXIT_STATUS)
-    except TooFewLabelsError as error:
-        print(f"retrain.py: {error}", file=sys.stderr)
-        sys.exit(TOO_FEW_EXIT_STATUS)
-    except (GateError, ValueError, OSError, ImageError, MlflowException) as error:
-        sys.exit(f"retrain.py: {error}")
-    _tell(done)
+    command.run("retrain.py", lambda: _tell(_retrain(given)))
+
+
+def _retrain(given: argparse.Namespace) -> Retrained:
+    return retrain(_asked(given), RetrainSettings.from_env(), lambda said: print(said, flush=True))

@@ -2,18 +2,18 @@
 
 import argparse
 import logging
-import sys
+from functools import partial
 
+from eye_disease.cli import command
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.server import exec_server
 from eye_disease.serving.settings import RegistrySettings
-from model_code.errors import SettingError
 from model_code.schema import MODEL_NAME
 from model_code.settings import ServingSettings
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    command.prepare(logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", default=MODEL_NAME, help="registered model name")
     parser.add_argument("--stage", default="Production", choices=("Production", "Staging"))
@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="server processes")
     parser.add_argument("--env-manager", default="local", choices=("local", "uv", "virtualenv", "conda"))
     asked = parser.parse_args()
-    try:
-        ServingSettings.from_env()
-        model = resolve(asked.name, asked.stage, RegistrySettings.from_env())
-    except SettingError as error:
-        sys.exit(f"serve.py: {error}")
+    command.run("serve.py", partial(_serve, asked))
+
+
+def _serve(asked: argparse.Namespace) -> None:
+    ServingSettings.from_env()
+    model = resolve(asked.name, asked.stage, RegistrySettings.from_env())
     print(f"Serving {asked.name} version {model.version} ({model.source}) on http://{asked.host}:{asked.port}", flush=True)
     exec_server(model, asked.host, asked.port, asked.workers, asked.env_manager)

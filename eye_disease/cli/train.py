@@ -1,17 +1,15 @@
 """Train a classifier on fundus photos, or calibrate a trained one, and write its package."""
 
 import argparse
-import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
-from mlflow import MlflowException
-
+from eye_disease.cli import command
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
 from eye_disease.training.split import of_folder, read_manifest
-from model_code.errors import ImageError
 
 
 def _path(text: str) -> Path | None:
@@ -23,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
-    photos.add_argument("--manifest", type=_path, help="CSV with path and label, and source, group (patient), split if known")
+    photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
     parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
@@ -43,29 +41,31 @@ def main() -> None:
     for option in fields(Schedule):
         name = f"--{option.name.replace('_', '-')}"
         parser.add_argument(name, type=option.type, default=option.default, help="see eye_disease/training/loop.py")
+    command.prepare()
     asked = parser.parse_args()
-    try:
-        rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
-        finished = run(
-            Training(
-                rows=rows,
-                folder=asked.data or asked.photos or asked.manifest.parent,
-                base=asked.base,
-                work=asked.work,
-                output=asked.output,
-                canary=asked.canary,
-                classes=tuple(asked.classes.split(",")) if asked.classes else None,
-                size=asked.image_size,
-                frozen=asked.frozen,
-                teachers=tuple(asked.teachers.split(",")) if asked.teachers else (),
-                drop_bad=asked.drop_bad,
-                validation_share=asked.validation_share,
-                description=asked.description,
-                schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
-            )
+    command.run("train.py", partial(_train, asked))
+
+
+def _train(asked: argparse.Namespace) -> None:
+    rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
+    finished = run(
+        Training(
+            rows=rows,
+            folder=asked.data or asked.photos or asked.manifest.parent,
+            base=asked.base,
+            work=asked.work,
+            output=asked.output,
+            canary=asked.canary,
+            classes=command.names(asked.classes) or None,
+            size=asked.image_size,
+            frozen=asked.frozen,
+            teachers=command.names(asked.teachers),
+            drop_bad=asked.drop_bad,
+            validation_share=asked.validation_share,
+            description=asked.description,
+            schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
         )
-    except (ValueError, ImageError, MlflowException) as error:
-        sys.exit(f"train.py: {error}")
+    )
     accuracy = finished.figures.accuracy
     print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
     print(f"Register it: python register.py register --package {asked.output}")

@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BUSY_EXIT_STATUS = 75
-"""Exit status of a run that found another one at work: EX_TEMPFAIL of sysexits.h, try again later."""
-
-
-class BusyError(Exception):
-    """Another run is at work."""
+from eye_disease.common.errors import BusyError
 
 
 @contextmanager

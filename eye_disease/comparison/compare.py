@@ -7,16 +7,18 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
+from eye_disease.common.errors import UserError
 from eye_disease.common.lock import only_run
 from eye_disease.comparison.decision import Decision, decide
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.photo_answers import PhotoAnswers, read_photo_answers
 from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.multiple import holm
 from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
 from eye_disease.profiles.columns import column, counts, time_range
-from eye_disease.profiles.distances import holm, ks_distance, ks_p_value
+from eye_disease.profiles.distances import ks_distance, ks_p_value
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile, profile_columns
 from eye_disease.records.ingest import ingest
@@ -34,7 +36,7 @@ _BEHIND = timedelta(minutes=1)
 """A shadow's record may be this much later than the champion's of the same request."""
 
 
-class CompareError(ValueError):
+class CompareError(UserError):
     """Versions that cannot be compared; the message says why."""
 
 
@@ -162,8 +164,8 @@ def _unalike(champion: Profile, challenger: Profile, limits: DriftLimits) -> str
     p_values = [ks_p_value(distance, *size) for distance, size in zip(distances, sizes, strict=True)]
     found = [
         f"{name}: KS distance {distance:.2f}"
-        for name, distance, rejected in zip(tested, distances, holm(p_values, limits.alpha), strict=True)
-        if rejected and distance > limits.min_ks
+        for name, distance, p_value in zip(tested, distances, holm(p_values), strict=True)
+        if p_value <= limits.alpha and distance > limits.min_ks
     ]
     return ", ".join(found)
 

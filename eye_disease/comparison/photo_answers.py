@@ -24,8 +24,9 @@ _TYPES = {
     "timestamp": pa.timestamp("us", "UTC"),
     "predicted_class": pa.string(),
     "confidence": pa.float64(),
+    "decision": pa.string(),
 }
-_ANSWER = ["predicted_class", "confidence"]
+_ANSWER = ["predicted_class", "confidence", "decision"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class PhotoAnswers:
         )
 
     def labelled(self, role: str) -> pa.Table:
-        """`predicted_class`, `confidence` and `label` of all labelled photos of `champion` or `challenger`."""
+        """`predicted_class`, `confidence`, `decision` and `label` of all labelled photos of `champion` or `challenger`."""
         names = {f"{name}_{role}": name for name in _ANSWER}
         both = self.both[self.both["label"].notna()][[*names, "label"]].rename(columns=names)
         table = pd.concat([both, getattr(self, role)[[*_ANSWER, "label"]]], ignore_index=True)

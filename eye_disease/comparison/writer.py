@@ -4,23 +4,17 @@ from dataclasses import asdict
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-from requests.exceptions import RequestException
 
+from eye_disease.common.mlflow_client import experiment_id, tracking_call
 from eye_disease.comparison.compare import Comparison
 from eye_disease.comparison.report import Row, metrics, rows, text
-from eye_disease.monitoring.mlflow_writer import MlflowWriter, first_line, short_waits
-from eye_disease.monitoring.spool import TrackingUnavailableError
 
 
 def write_comparison(client: MlflowClient, found: Comparison, experiment: str, timeout_seconds: int) -> str:
     """The new run's id. Raises TrackingUnavailableError, which says what is missing."""
-    try:
-        with short_waits(timeout_seconds):
-            return _write(client, found, MlflowWriter(client, experiment, timeout_seconds).experiment_id())
-    except (MlflowException, RequestException, OSError) as error:
-        raise TrackingUnavailableError(f"The comparison is not, or not wholly, in MLflow: {first_line(error)}") from error
+    with tracking_call(timeout_seconds, "The comparison is not, or not wholly, in MLflow: "):
+        return _write(client, found, experiment_id(client, experiment))
 
 
 def _write(client: MlflowClient, found: Comparison, experiment_id: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from eye_disease.common.errors import UserError
 from eye_disease.conversion.agreement import MAX_DIFFERENCE
 from model_code.keras_model import load_keras, with_heads
 from model_code.package import LITERT_FILE, ModelFacts, keras_file
@@ -15,7 +16,7 @@ from model_code.preprocessing import prepare, scale
 from model_code.runtime import LiteRTRuntime
 
 
-class DisagreementError(ValueError):
+class DisagreementError(UserError):
     """LiteRT and Keras answer differently; the model must not be registered."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eye_disease.common.errors import UserError
 from eye_disease.conversion.litert import largest_difference, require_agreement, to_litert
 from model_code.canary import canary_photo, write_expected_answer
 from model_code.classifier import Classifier
@@ -26,7 +27,7 @@ def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "
 
     Returns the facts with `output_kind` and `runtime` as found, and the class weights (D, C) for the heatmap (None where
     the last dense layer does not read the mean of a feature map).
-    Raises ValueError for a model that is not a single-label image classifier of `facts.classes`.
+    Raises UserError for a model that is not a single-label image classifier of `facts.classes`.
     """
     model = load_keras(source)
     check_shape(model, facts.classes, facts.recipe.input_size)
@@ -54,7 +55,7 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
     statistics.save(package)
     answer = Classifier(package, UNREGISTERED_VERSION, settings).classify(canary_photo(package)).answer
     if answer["error"]:
-        raise ValueError(f"The packaged model cannot answer its canary photo: {answer['error']}")
+        raise UserError(f"The packaged model cannot answer its canary photo: {answer['error']}")
     write_expected_answer(package, answer)
     return facts
 
@@ -64,7 +65,7 @@ def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
         (package / LITERT_FILE).write_bytes(to_litert(model, input_size))
     except Exception as error:  # the converter's kinds of error are not documented
         if must:
-            raise ValueError(f"LiteRT cannot convert this model ({type(error).__name__}: {error}).") from error
+            raise UserError(f"LiteRT cannot convert this model ({type(error).__name__}: {error}).") from error
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         _logger.warning("LiteRT cannot convert this model (%s: %s). It will be served by Keras.", type(error).__name__, reason)
         return False

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from eye_disease.common.errors import UserError
 from eye_disease.evaluation.shares import Share, calibration_error
 
 
@@ -30,7 +31,7 @@ class Figures:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """From what `as_dict` gave, other keys aside. Raises ValueError if it is something else."""
+        """From what `as_dict` gave, other keys aside. Raises UserError if it is something else."""
         try:
             known = {field.name: stored[field.name] for field in fields(cls)}
             for name in ("recall", "accuracy_by_source"):
@@ -38,15 +39,20 @@ class Figures:
             auroc = float("nan") if known["macro_auroc"] is None else known["macro_auroc"]
             return cls(**known | {"accuracy": Share(**known["accuracy"]), "macro_auroc": auroc})
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"These are not the figures of a classifier ({type(error).__name__}: {error}).") from error
+            raise UserError(f"These are not the figures of a classifier ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
-        """Flat names and values, for MLflow; what it does not take in a name becomes an underscore."""
+        """Flat names and values, for MLflow."""
         shares = {"accuracy": self.accuracy} | {f"recall_{name}": share for name, share in self.recall.items()}
         shares |= {f"accuracy_source_{name}": share for name, share in self.accuracy_by_source.items()}
         whole = {name: getattr(self, name) for name in ("macro_f1", "macro_auroc", "calibration_error")}
         values = {name: share.value for name, share in shares.items()} | {k: v for k, v in whole.items() if np.isfinite(v)}
-        return {re.sub(r"[^\w.\- :/]", "_", name): value for name, value in values.items()}
+        return mlflow_names(values)
+
+
+def mlflow_names(values: dict[str, float]) -> dict[str, float]:
+    """With names that MLflow takes: what it does not take in a name becomes an underscore."""
+    return {re.sub(r"[^\w.\- :/]", "_", name): value for name, value in values.items()}
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], sources: np.ndarray) -> Figures:

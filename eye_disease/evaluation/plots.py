@@ -10,6 +10,7 @@ from sklearn.metrics import auc, roc_curve
 
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import reliability
+from eye_disease.evaluation.within_source import POOLED, WithinSource
 
 matplotlib.use("Agg")
 
@@ -47,6 +48,21 @@ def plot_roc(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
             axes.plot(false, true, label=f"{name} {auc(false, true):.3f}")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="One class against the rest, with AUROC")
     axes.legend()
+    figure.savefig(path)
+
+
+def plot_separations(within: WithinSource, path: Path) -> None:
+    """AUROC of each disease against healthy, pooled (grey) and within each source, with 95 % intervals."""
+    found = within.separations
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(found)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for row, one in enumerate(found):
+        auroc, colour = one.auroc, "grey" if one.source == POOLED else "tab:blue"
+        reach = [[auroc.value - auroc.low], [auroc.high - auroc.value]]
+        axes.errorbar(auroc.value, row, xerr=reach, fmt="o", color=colour, capsize=3)
+    axes.axvline(0.5, color="tab:red", linewidth=1)
+    axes.set_yticks(range(len(found)), [f"{one.name}, {one.source}" for one in found])
+    axes.set(xlim=(0, 1.02), ylim=(len(found) - 0.5, -0.5), xlabel="AUROC against healthy; 0.5 is chance")
     figure.savefig(path)
 
 

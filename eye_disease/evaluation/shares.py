@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 BINS = 15
 """Of equal width, for reliability and calibration error."""
@@ -19,11 +19,40 @@ class Share:
     n: int
 
     @classmethod
-    def of(cls, hits: np.ndarray) -> "Share":
-        """The share of true values in bool (n,), n > 0."""
+    def of(cls, hits: np.ndarray, patients: np.ndarray | None = None) -> "Share":
+        """The share of true values in bool (n,), n > 0.
+
+        patients (n,): who is on each photo. Photos of one patient are alike, so that fewer of them count: n over the design
+        effect (Rao & Scott, Biometrics 48, 1992), which is at least 1.
+        """
+        value = float(hits.mean())
+        effect = 1.0 if patients is None else _design_effect(hits, patients)
+        return cls(value, *wilson(value, len(hits) / effect), len(hits))
+
+    @classmethod
+    def exact(cls, hits: np.ndarray) -> "Share":
+        """The same with the interval that holds for any n, however few the hits (Clopper & Pearson, Biometrika 26, 1934)."""
         found = binomtest(int(hits.sum()), len(hits))
-        interval = found.proportion_ci(0.95, method="wilson")
+        interval = found.proportion_ci(0.95, method="exact")
         return cls(float(found.statistic), float(interval.low), float(interval.high), len(hits))
+
+
+def wilson(value: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share of n."""
+    z2 = float(norm.ppf(0.975)) ** 2
+    centre, spread = value + z2 / (2 * n), float(np.sqrt(z2 * (value * (1 - value) / n + z2 / (4 * n**2))))
+    return max((centre - spread) / (1 + z2 / n), 0.0), min((centre + spread) / (1 + z2 / n), 1.0)
+
+
+def _design_effect(hits: np.ndarray, patients: np.ndarray) -> float:
+    """How many times larger the variance of the share is than that of as many unrelated photos; 1 where it cannot be told."""
+    value = hits.mean()
+    _, who = np.unique(patients, return_inverse=True)
+    off = np.bincount(who, hits - value)
+    if len(off) < 2 or value in (0, 1):
+        return float(len(hits) / len(off))
+    between = (off**2).sum() * len(off) / (len(off) - 1)
+    return max(1.0, float(between / (len(hits) * value * (1 - value))))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:

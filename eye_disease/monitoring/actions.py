@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eye_disease.common.paths import PROJECT
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.common.paths import IMPORT_ROOT
 from eye_disease.monitoring import launch
 from eye_disease.monitoring.action_rules import Request, Step
 from eye_disease.records.storage import Storage
-from eye_disease.registry.production import RegistryUnavailableError
 
 _logger = logging.getLogger(__name__)
 _HOURS = 3600
@@ -52,7 +52,7 @@ class Actions:
     """In a local folder; one process at a time.
 
     commands: what each step runs; a step without a command is never asked for.
-    in_production: the version of a model that the registry holds there, or None. Raises RegistryUnavailableError.
+    in_production: the version of a model that the registry holds there, or None. Raises TrackingUnavailableError.
     """
 
     def __init__(self, folder: Path, commands: dict[Step, tuple[str, ...]], in_production: Callable[[str], str | None]) -> None:
@@ -68,7 +68,7 @@ class Actions:
         places = {"{model}": request.model, "{version}": request.version, "{reason}": request.reason}
         run = {
             "command": [_filled(part, places) for part in self._commands[request.step]],
-            "env": told | {"PATH": path},
+            "env": told | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
             "without": _OF_ANOTHER_RUN,
             "timeout": _TIMEOUTS[request.step],
         }
@@ -103,7 +103,7 @@ class Actions:
             return
         try:
             holder = self._in_production(request.model)
-        except RegistryUnavailableError as error:
+        except TrackingUnavailableError as error:
             _logger.warning("%s version %s is not rolled back yet: %s", request.model, request.version, error)
             return
         if holder != request.version:
@@ -176,5 +176,5 @@ def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, tuple
         "--reason",
         "{reason}",
     )  # that version or none: it may have moved since
-    rollback = (sys.executable, str(PROJECT / "register.py"), "rollback", *of)
+    rollback = (sys.executable, "-m", "eye_disease", "rollback", *of)
     return ({"command": on_raise} if on_raise else {}) | ({"rollback": rollback} if auto_rollback else {})

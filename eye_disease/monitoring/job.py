@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.monitoring.actions import Actions, commands
 from eye_disease.monitoring.alerts import AlertOutbox
 from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Health
+from eye_disease.monitoring.package_cache import Packages
+from eye_disease.monitoring.promises import NoPromiseError, read_promise
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
@@ -33,7 +34,9 @@ from eye_disease.records.ingest import ingest
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores
 from eye_disease.registry.production import version_in_production
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from model_code.promise import Promise
 
 _logger = logging.getLogger(__name__)
 _SEND_SECONDS = 300.0
@@ -119,10 +122,10 @@ class DriftJob:
         """health: of the served model, if it is this version."""
         try:
             return self._judge_open_window(store, health)
-        except PackageUnavailableError as error:
+        except TrackingUnavailableError as error:
             _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}")
-        except (StoreError, NoReferenceError) as error:  # of one version; the others are judged all the same
+        except (StoreError, NoReferenceError, NoPromiseError) as error:  # of one version; the others are judged all the same
             _logger.error("%s version %s is not judged: %s", store.model, store.version, error)
             return Outcome(store.model, store.version, None, str(error), failed=True)
 
@@ -133,17 +136,26 @@ class DriftJob:
         if held.records == memory.records and is_silent(memory, health):
             return Outcome(store.model, store.version, None, "No predictions since the last window.")
         reference = self._references.find(store, self._now()) if held.records else None
+        promise = self._promise(store) if held.records else None
         layout = reference.layout if reference else Layout.generic(held.classes)
         window = read_window(store, memory.commit, layout, held.records - memory.records)
         if not is_ready(window, memory, health, self._now(), self._limits):
             why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
             return Outcome(store.model, store.version, None, why)
-        judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits)
+        judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits, promise)
         found = judgement.found
         if self._settings.tracking_enabled:
             self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
         self._memories.save(store.model, store.version, judgement.memory)
         return Outcome(store.model, store.version, found)
+
+    def _promise(self, store: RecordStore) -> Promise | None:
+        """Not known for now where a reference of production data is used and the registry is down: that stops no judgement."""
+        try:
+            return read_promise(self._packages, store)
+        except TrackingUnavailableError as error:
+            _logger.warning("What %s version %s promises cannot be read now: %s", store.model, store.version, error)
+            return None
 
     def _hand_over(self) -> None:
         """Alerts and requests, from the versions' memories to those who take each once."""

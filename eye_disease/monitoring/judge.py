@@ -6,16 +6,17 @@ from datetime import datetime, timedelta
 from eye_disease.monitoring.action_rules import Request
 from eye_disease.monitoring.alarm import is_due
 from eye_disease.monitoring.judged_window import Findings
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.publish import make_alert
 from eye_disease.monitoring.version_state import KEPT_WINDOWS, PastWindow, VersionMemory
 from eye_disease.monitoring.window import Window
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.store import RecordStore
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
 from eye_disease.verdict.verdict import judge
+from model_code.promise import Promise
 
 _LABELS_OF = timedelta(days=30)
 """Predictions whose labels tell of the present: labels come days later, and old ones tell of old photos."""
@@ -58,12 +59,13 @@ def judge_window(
     health: Health | None,
     now: datetime,
     limits: DriftLimits,
+    promise: Promise | None = None,
 ) -> Judgement:
-    """window: all records of the store since `memory`. Raises OSError, StoreError."""
+    """window: all records of the store since `memory`. promise: of the version's package. Raises OSError, StoreError."""
     realised = realised_performance(store, now)
     held = store.state()
     missing = max(held.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
-    verdict = judge(window.profile, reference, limits, health, missing, realised)
+    verdict = judge(window.profile, reference, limits, health, missing, realised, promise)
     alarm, event = memory.alarm.after(verdict.status, limits)
     grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
     number = memory.windows + 1
@@ -81,6 +83,7 @@ def judge_window(
         realised=realised,
         health=health,
         load_time_seconds=window.load_time_seconds,
+        promise=promise,
         history=(*memory.history, past)[-KEPT_WINDOWS:],
         notes=_notes(store.version, window, reference),
     )

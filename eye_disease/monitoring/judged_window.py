@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from eye_disease.monitoring.alarm import AlarmState, Event
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.version_state import PastWindow
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.explain import explain
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.verdict import Verdict
+from model_code.promise import Promise
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Findings:
     """The windows so far, this one last"""
     notes: tuple[str, ...]
     """What a reader must know to take the figures for what they are, a sentence each"""
+    promise: Promise | None = None
+    """What the version's package promises of reported answers; None: nothing"""
 
     @property
     def problem(self) -> str:

@@ -1,24 +1,22 @@
 """Writes batches to MLflow: one long-lived monitoring run per model version, and tags on that version."""
 
 import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
-from requests.exceptions import RequestException
 
-from eye_disease.monitoring.spool import TrackingRefusedError, TrackingUnavailableError, Waiting
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.common.mlflow_client import METRICS_PER_REQUEST, MISSING, experiment_id, kind_of, tracking_call
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import clean
+from eye_disease.monitoring.spool import Waiting
 
 _logger = logging.getLogger(__name__)
 _MODEL_TAG, _VERSION_TAG, _SENT_TAG = "monitoring.model", "monitoring.version", "monitoring.sent"
-_CHUNK = 1000
-"""Metrics that MLflow takes in one call."""
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+_CHUNK = METRICS_PER_REQUEST
 _EVENTS = ("drift_status", "drift_alarm")
 """Tags whose setting others are told of (registry webhooks): set only when they change."""
 
@@ -33,26 +31,36 @@ class MlflowWriter:
 
     def write(self, waiting: Waiting, deadline: float) -> None:
         """As Writer.write. What the server has already of a batch is not sent again."""
-        with short_waits(self._timeout_seconds):
+        batch = waiting.batch
+        with tracking_call(self._timeout_seconds):
+            run_id = self.run_id(batch.model, batch.version)
             try:
-                self._write(waiting, deadline)
+                self._write(waiting, run_id, deadline)
             except MlflowException as error:
-                kind = TrackingRefusedError if error.error_code in _REFUSALS else TrackingUnavailableError
-                raise kind(first_line(error)) from error
-            except (RequestException, OSError) as error:
-                raise TrackingUnavailableError(first_line(error)) from error
+                if kind_of(error) is not TrackingUnavailableError:  # one that is down need not be asked more
+                    self._require_run(run_id)
+                raise
 
     def run_id(self, model: str, version: str) -> str:
-        """The monitoring run of a model version, made if there is none. Raises MlflowException.
+        """The monitoring run of a model version, made if there is none. Raises MlflowException, TrackingUnavailableError.
 
         Of two that were made at the same time everybody takes the older one.
         """
-        experiment_id = self.experiment_id()
-        if found := self._runs(experiment_id, model, version):
+        experiment = experiment_id(self._client, self._experiment)
+        if found := self._runs(experiment, model, version):
             return found[0]
+        if deleted := self._runs(experiment, model, version, ViewType.DELETED_ONLY):
+            _logger.warning(
+                "The monitoring run of %s version %s was deleted: a new one is made. The old one comes back with: "
+                "mlflow runs restore --run-id %s",
+                clean(model),
+                clean(version),
+                deleted[-1],
+            )
         tags = {_MODEL_TAG: model, _VERSION_TAG: version}
-        made = self._client.create_run(experiment_id, tags=tags, run_name=f"monitoring {model} {version}").info.run_id
-        first = self._runs(experiment_id, model, version)[0]
+        name = f"monitoring {clean(model)} {clean(version)}"
+        made = str(self._client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+        first = self._runs(experiment, model, version)[0]
         if first != made:
             self._client.delete_run(made)
         return first
@@ -62,16 +70,16 @@ class MlflowWriter:
         if not self._client.tracking_uri.startswith("http"):
             return None
         try:
-            with short_waits(self._timeout_seconds):
+            with tracking_call(self._timeout_seconds):
                 run_id = self.run_id(model, version)
-                return f"{self._client.tracking_uri}/#/experiments/{self.experiment_id()}/runs/{run_id}"
-        except (MlflowException, RequestException, OSError) as error:
-            _logger.warning("The alert goes out without the report's address: %s", first_line(error))
+                experiment = experiment_id(self._client, self._experiment)
+        except TrackingUnavailableError as error:
+            _logger.warning("The alert goes out without the report's address: %s", error)
             return None
+        return f"{hide_secrets(self._client.tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
 
-    def _write(self, waiting: Waiting, deadline: float) -> None:
+    def _write(self, waiting: Waiting, run_id: str, deadline: float) -> None:
         batch = waiting.batch
-        run_id = self.run_id(batch.model, batch.version)
         key = waiting.key
         sent = self._sent(run_id, key)
         for chunk in waiting.points(sent, _CHUNK):
@@ -94,9 +102,9 @@ class MlflowWriter:
         try:
             held = self._client.get_model_version(model, version).tags
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code != MISSING:
                 raise
-            _logger.warning("%s version %s is not in the registry any more: its tags are left out.", model, version)
+            _logger.warning("%s version %s is not in the registry any more: its tags are left out.", clean(model), version)
             return
         for name, value in tags.items():
             if name not in _EVENTS or held.get(name) != value:
@@ -107,44 +115,28 @@ class MlflowWriter:
         last, _, count = self._client.get_run(run_id).data.tags.get(_SENT_TAG, "").rpartition(" ")
         return int(count) if last == key else 0
 
-    def experiment_id(self) -> str:
-        """Of the experiment, made if there is none. Raises MlflowException."""
-        found = self._client.get_experiment_by_name(self._experiment)
-        if found is not None:
-            return found.experiment_id
-        try:
-            return self._client.create_experiment(self._experiment)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return self._client.get_experiment_by_name(self._experiment).experiment_id
+    def _require_run(self, run_id: str) -> None:
+        """What a deleted run or experiment refuses is no fault of the batch. Raises TrackingUnavailableError for such a run."""
+        experiment_id(self._client, self._experiment)
+        if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
+            raise TrackingUnavailableError(
+                f"The monitoring run was deleted meanwhile. Restore it: mlflow runs restore --run-id {run_id}. "
+                "If not, a new one is made."
+            )
 
-    def _runs(self, experiment_id: str, model: str, version: str) -> list[str]:
-        wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in ((_MODEL_TAG, model), (_VERSION_TAG, version)))
-        found = self._client.search_runs([experiment_id], wanted)
-        return [run.info.run_id for run in sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))]
+    def _runs(self, experiment: str, model: str, version: str, view: int = ViewType.ACTIVE_ONLY) -> list[str]:
+        """Ids, the oldest first."""
+        wanted = {_MODEL_TAG: model, _VERSION_TAG: version}
+        # A name with a quote cannot be asked for in every case; what comes is looked at again.
+        asked = [f"tags.`{tag}` = '{value}'" for tag, value in wanted.items() if "'" not in value]
+        found = self._client.search_runs([experiment], " and ".join(asked), view)
+        same = [run for run in found if wanted.items() <= run.data.tags.items()]
+        return [run.info.run_id for run in sorted(same, key=_age)]
+
+
+def _age(run: Run) -> tuple[int, str]:
+    return run.info.start_time, run.info.run_id
 
 
 def _sent_tag(key: str, count: int) -> RunTag:
     return RunTag(_SENT_TAG, f"{key} {count}")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short enough for a line of a log."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-@contextmanager
-def short_waits(seconds: int) -> Iterator[None]:
-    """Inside, MLflow's client waits for an answer this long and tries once more; its own patience is an hour."""
-    short = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    before = {name: os.environ.get(name) for name in short}
-    os.environ.update(short)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

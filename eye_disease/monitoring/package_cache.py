@@ -1,24 +1,19 @@
-"""A version's model package, as far as monitoring needs it: its canary, and the reference of its answers."""
+"""A version's model package, as far as monitoring needs it: its canary, the reference of its answers, what it promises."""
 
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from requests.exceptions import RequestException
 
+from eye_disease.common.errors import TrackingMissingError
+from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.paths import BUNDLED_PACKAGE
-from eye_disease.monitoring.mlflow_writer import first_line, short_waits
 from eye_disease.profiles.reference import REFERENCE_FILE
 from model_code.identity import BUNDLED_VERSION
-from model_code.package import CANARY_ANSWER, CANARY_PHOTO
+from model_code.package import CANARY_ANSWER, CANARY_PHOTO, FACTS_FILE
 
 _PACKAGE = "artifacts/package"
 """Where an MLflow model of this project keeps its package."""
-_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE)
-
-
-class PackageUnavailableError(Exception):
-    """The registry does not give the package now: try again later."""
+_FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE, FACTS_FILE)
 
 
 class Packages:
@@ -29,9 +24,9 @@ class Packages:
         self._timeout_seconds = timeout_seconds
 
     def find(self, model: str, version: str) -> Path | None:
-        """Folder with the canary and, if the version has one, REFERENCE_FILE; None for a version that no registry holds.
+        """Folder with _FILES, REFERENCE_FILE only if the version has one; None for a version that no registry holds.
 
-        Raises PackageUnavailableError.
+        Raises TrackingUnavailableError.
         """
         if version == BUNDLED_VERSION:
             return BUNDLED_PACKAGE
@@ -41,14 +36,10 @@ class Packages:
         if kept.is_dir():
             return kept
         try:
-            with short_waits(self._timeout_seconds):
+            with tracking_call(self._timeout_seconds):
                 return self._fetch(f"models:/{model}/{version}/{_PACKAGE}", kept)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise PackageUnavailableError(first_line(error)) from error
-        except (RequestException, OSError) as error:
-            raise PackageUnavailableError(first_line(error)) from error
+        except TrackingMissingError:
+            return None
 
     def _fetch(self, uri: str, kept: Path) -> Path:
         kept.parent.mkdir(parents=True, exist_ok=True)

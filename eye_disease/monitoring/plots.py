@@ -119,6 +119,9 @@ def _accuracy(figure: Figure, found: Findings) -> None:
     if realised and realised.accuracy:
         share = realised.accuracy
         rows.append((f"realised, {share.n} labels", share.value, share.low, share.high, _BAD))
+        if (wrong := realised.error_among_reported) is not None:
+            promised = f", promised {1 - found.promise.max_error:.0%}" if found.promise else ""
+            rows.append((f"reported, {wrong.n} labels{promised}", 1 - wrong.value, 1 - wrong.high, 1 - wrong.low, _BAD))
         rows += [(f"recall of {_plain(name)}", one.value, one.low, one.high, _BAD) for name, one in realised.recall.items()]
     axes = figure.subplots()
     if not rows:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eye_disease.verdict.health import Health
 from model_code.canary import canary_photo, differences, expected_answer
 
 _OWN_ERRORS = ("internal_error", "image_corrupt", "format_unsupported", "mode_unsupported")
@@ -28,22 +29,6 @@ class Canary:
     def of_package(cls, package: Path) -> "Canary":
         """Read a model package's canary. Raises OSError, ValueError."""
         return cls(canary_photo(package), expected_answer(package))
-
-
-@dataclass(frozen=True)
-class Health:
-    """What a probe found."""
-
-    up: bool
-    reason: str | None
-    """Why it is down, a sentence; None if it is up."""
-    response_time_ms: float | None
-    """Of /ping; None if that gave no answer."""
-    model_version: str | None
-    """The version that answered the canary; None if none did."""
-    wrong: bool = False
-    """Whether the version itself is at fault: it has answered its own photo, and wrongly. A server that is down, slow or
-    refuses the photo (by a setting, by a proxy) says nothing of the version"""
 
 
 def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:

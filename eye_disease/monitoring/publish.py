@@ -54,12 +54,26 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         "health_check_response_time_ms": found.health and found.health.response_time_ms,
         "estimated_accuracy": verdict.estimate and verdict.estimate.accuracy,
         "realised_accuracy": realised and realised.accuracy and realised.accuracy.value,
+        **_reported(found),
         "realised_calibration_error": realised and realised.calibration_error,
     }
     for check in verdict.checks:
         if check.site is None:
             name = f"drift/{check.stream}_{check.statistic}"
             figures |= {name: check.value, f"{name}_limit": check.limit}
+    return figures
+
+
+def _reported(found: Findings) -> dict[str, float | None]:
+    """What labels say of reported answers, and what was promised of them; the limits are those of 95 % intervals."""
+    realised, promise = found.realised, found.promise
+    shares = {
+        "realised_error_among_reported": realised and realised.error_among_reported,
+        "realised_missed": realised and realised.missed,
+    }
+    figures: dict[str, float | None] = {"promised_error_among_reported": promise and promise.max_error}
+    for name, share in shares.items():
+        figures |= {name: share and share.value, f"{name}_low": share and share.low, f"{name}_high": share and share.high}
     return figures
 
 

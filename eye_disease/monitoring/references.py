@@ -9,6 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
+from eye_disease.common.errors import UserError
 from eye_disease.monitoring.package_cache import Packages
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import profile_columns
@@ -18,7 +19,7 @@ from eye_disease.records.store import RecordStore
 _logger = logging.getLogger(__name__)
 
 
-class NoReferenceError(ValueError):
+class NoReferenceError(UserError):
     """A reference that cannot be had; the message says why."""
 
 
@@ -61,7 +62,7 @@ class References:
         self._window = window
 
     def find(self, store: RecordStore, now: datetime) -> Reference | None:
-        """The reference of a version; None if its package holds none. Raises NoReferenceError, PackageUnavailableError."""
+        """The reference of a version; None if its package holds none. Raises NoReferenceError, TrackingUnavailableError."""
         if self._window is not None:
             return self._of_window(store, self._window, now)
         package = self._packages.find(store.model, store.version)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eye_disease.common import answer_once
+from eye_disease.common.errors import UserError
 from eye_disease.records.labels import FeedbackError, time_of
 from eye_disease.records.lines import record_schema
 from eye_disease.records.storage import Storage
@@ -23,7 +24,7 @@ _COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_di
 _AROUND = timedelta(hours=1)
 
 
-class ReplayError(ValueError):
+class ReplayError(UserError):
     """The answer cannot be asked for again; the message says why."""
 
 

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from eye_disease.common.lock import BusyError
+from eye_disease.common.errors import BusyError, UserError
 
 _logger = logging.getLogger(__name__)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def parse_interval(text: str) -> float:
-    """`90s`, `15m`, `1h` or `1d` -> seconds. Raises ValueError."""
+    """`90s`, `15m`, `1h` or `1d` -> seconds. Raises UserError."""
     match = re.fullmatch(r"(\d+)([smhd])", text.strip())
     if match is None or int(match[1]) == 0:
-        raise ValueError(f"{text!r} is not an interval. Expected a whole number and s, m, h or d, as 15m.")
+        raise UserError(f"{text!r} is not an interval. Expected a whole number and s, m, h or d, as 15m.")
     return int(match[1]) * _SECONDS[match[2]]
 
 

@@ -2,10 +2,12 @@
 
 import logging
 
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.monitoring.package_cache import Packages
+from eye_disease.monitoring.probe import Canary, probe
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
+from eye_disease.verdict.health import Health
 from model_code.identity import BUNDLED_VERSION
 from model_code.schema import MODEL_NAME
 
@@ -31,7 +33,7 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
 def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
     try:
         package = packages.find(model, version)
-    except PackageUnavailableError as error:
+    except TrackingUnavailableError as error:
         _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", model, version, error)
         return None
     if package is None:

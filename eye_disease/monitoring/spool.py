@@ -17,19 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from eye_disease.common.errors import TrackingRefusedError, TrackingUnavailableError
 from eye_disease.monitoring.metrics import Point
 from eye_disease.records.storage import Storage
 
 _logger = logging.getLogger(__name__)
 _REFUSED = "refused"
-
-
-class TrackingUnavailableError(Exception):
-    """The tracking server does not answer, or not in time: try again later."""
-
-
-class TrackingRefusedError(Exception):
-    """The tracking server will not take this batch however often it is sent."""
 
 
 @dataclass(frozen=True)
@@ -121,16 +114,16 @@ class Spool:
         for one in self.waiting():
             try:
                 writer.write(one, deadline)
-            except TrackingUnavailableError as error:
-                left = len(self.waiting())
-                _logger.warning("%d batches of results wait for MLflow in %s: %s", left, self._folder, error)
-                return left
             except TrackingRefusedError as error:
                 refused = self._folder / _REFUSED / one.key
                 _logger.error("MLflow refuses the results, which are kept in %s: %s", refused, error)
                 shutil.rmtree(refused, ignore_errors=True)
                 refused.parent.mkdir(exist_ok=True)
                 one.folder.rename(refused)
+            except TrackingUnavailableError as error:
+                left = len(self.waiting())
+                _logger.warning("%d batches of results wait for MLflow in %s: %s", left, self._folder, error)
+                return left
             else:
                 (one.folder / "batch.json").unlink()  # from here on it is gone, however far the next line comes
                 shutil.rmtree(one.folder)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from eye_disease.common.errors import UserError
 from eye_disease.monitoring.action_rules import Grounds, Request
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.alerts import Alert
@@ -94,14 +95,14 @@ class Memories:
         self._files = Storage(str(state_dir / "versions"))
 
     def read(self, model: str, version: str) -> VersionMemory:
-        """Empty before the first window. Raises ValueError if the file is damaged."""
+        """Empty before the first window. Raises UserError if the file is damaged."""
         path = f"{model}/{version}.json"
         try:
             return VersionMemory.from_json(json.loads(self._files.read(path)))
         except FileNotFoundError:
             return VersionMemory()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{self._files.full(path)} is damaged ({type(error).__name__}: {error}). Restore it from a backup; without it "
                 "all records are judged again as one window."
             ) from error

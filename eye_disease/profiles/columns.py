@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eye_disease.common.errors import UserError
+
 Records = pa.Table | pa.RecordBatch
 
 
@@ -19,7 +21,7 @@ def column(records: Records, name: str, kind: pa.DataType) -> pa.Array:
     try:
         return found if found.type == kind else found.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"Column {name!r} holds {found.type}, expected {kind}: {error}") from error
+        raise UserError(f"Column {name!r} holds {found.type}, expected {kind}: {error}") from error
 
 
 def numbers(records: Records, name: str) -> np.ndarray:

@@ -78,16 +78,6 @@ def psi(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(used, (p - q) * np.log(p / q), 0).sum(axis=-1)
 
 
-def holm(p_values: list[float], alpha: float) -> list[bool]:
-    """Which hypotheses Holm's step-down rejects at family-wise level `alpha` (Holm, Scand. J. Statist. 1979)."""
-    rejected = [False] * len(p_values)
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        if p_values[index] > alpha / (len(p_values) - rank):
-            break
-        rejected[index] = True
-    return rejected
-
-
 def _cumulative(counts: np.ndarray) -> np.ndarray:
     return _shares(counts).cumsum(axis=-1)
 

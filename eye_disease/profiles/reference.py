@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eye_disease.common.errors import UserError
 from eye_disease.profiles.columns import column, numbers
 from eye_disease.profiles.critical_values import CLASS_STREAM, SHARES, critical_values, interpolated
 from eye_disease.profiles.label_shift import ClassParts
@@ -46,11 +47,11 @@ class Reference:
     ) -> Self:
         """From records that show the model at its best: validation predictions, or a good production window.
 
-        Takes a few seconds. Raises ValueError for fewer than SMALLEST_REFERENCE answers.
+        Takes a few seconds. Raises UserError for fewer than SMALLEST_REFERENCE answers.
         """
         answers = records.filter(_is_answer(records, classes))
         if len(answers) < SMALLEST_REFERENCE:
-            raise ValueError(
+            raise UserError(
                 f"The reference {name!r} has {len(answers)} answered records, expected {SMALLEST_REFERENCE} or more. "
                 "Take more photos or a longer window."
             )
@@ -87,16 +88,16 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises ValueError if the file is not a reference of this format, OSError if unreadable."""
+        """Read what `save` wrote. Raises UserError if the file is not a reference of this format, OSError if unreadable."""
         try:
             stored: dict[str, Any] = json.loads(path.read_text())
             if (found := stored.pop("format")) != _FORMAT:
-                raise ValueError(f"{path} has format {found}, expected {_FORMAT}. Build the reference again.")
+                raise UserError(f"{path} has format {found}, expected {_FORMAT}. Build the reference again.")
             profile, parts = Profile.from_json(stored.pop("profile")), ClassParts.from_json(stored.pop("parts"))
             critical = {name: tuple(values) for name, values in stored.pop("critical").items()}
             return cls(profile=profile, parts=parts, critical=critical, **stored)
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a reference: {type(error).__name__}: {error}. Build it again.") from error
+            raise UserError(f"{path} is not a reference: {type(error).__name__}: {error}. Build it again.") from error
 
 
 def _is_answer(records: pa.Table, classes: tuple[str, ...]) -> pa.Array:

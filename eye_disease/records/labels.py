@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import pyarrow.csv as pacsv
-import pyarrow.parquet as papq
-
+from eye_disease.common.errors import UserError
+from eye_disease.common.tables import TableError, read_table, some
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
 
-_SHOWN_PROBLEMS = 5
 
-
-class FeedbackError(ValueError):
-    """Labels that cannot be taken; none of them was."""
+class FeedbackError(UserError):
+    """Labels that cannot be taken; none was."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,15 @@ class Labels:
         return cls(current, repeated, len(contradicted))
 
 
+@dataclass(frozen=True)
+class Imported:
+    """What became of the rows of a table."""
+
+    taken: int
+    refused: list[str]
+    """Line and what is wrong with it, of each row that was not taken."""
+
+
 class LabelBook:
     """The labels of one model, all versions."""
 
@@ -76,17 +82,29 @@ class LabelBook:
 
     def add(self, prediction_id: str, label: str, by: str, at: datetime) -> None:
         """Keep one label. Raises FeedbackError if it names no class, or the id is none of a prediction."""
-        self._keep([{"prediction_id": prediction_id, "label": label, "by": by, "at": at}], by, at, "label")
+        labels, problems = self._checked([(0, {"prediction_id": prediction_id, "label": label})], by, at)
+        if problems:
+            raise FeedbackError(problems[0])
+        self._keep(labels)
 
-    def import_file(self, path: Path, by: str, at: datetime) -> int:
-        """Keep the labels of a `.csv` or `.parquet` file, all or none; returns how many it holds.
+    def import_file(self, path: Path, by: str, at: datetime) -> Imported:
+        """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself.
 
         Columns `prediction_id` and `label`; `by` and `at` (ISO 8601) where they differ from the arguments.
-        Raises FeedbackError naming the first wrong rows.
+        Raises FeedbackError for a file that is no such table, and where no row of it can be taken.
         """
-        rows = _read_rows(path)
-        self._keep(rows, by, at, f"{path.name} row")
-        return len(rows)
+        try:
+            table = read_table(path, ("prediction_id", "label"))
+        except TableError as error:
+            raise FeedbackError(str(error)) from error
+        rows = table.rows.astype(object).where(table.rows.notna(), None)
+        labels, problems = self._checked(zip(rows.index, rows.to_dict("records"), strict=True), by, at)
+        kind = rows.index.name
+        refused = [f"{kind} {line}: {why}" for line, why in sorted((problems | table.bad).items())]
+        if not labels:
+            raise FeedbackError(f"{path.name}: no row can be taken. {some(refused)}")
+        self._keep(labels)
+        return Imported(len(labels), refused)
 
     def read(self) -> Labels:
         """Every label kept so far."""
@@ -106,25 +124,25 @@ class LabelBook:
         stores = (store for store in find_stores(self._storage) if store.model == self._model)
         return {name for store in stores for name in store.state().classes}
 
-    def _keep(self, rows: list[dict[str, Any]], by: str, at: datetime, what: str) -> None:
+    def _checked(self, rows: Iterable[tuple[int, dict[str, Any]]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
+        """(line, row) -> labels, and line -> what is wrong. Raises FeedbackError where the model's classes are not known."""
         classes = self.classes()
         if not classes:
             raise FeedbackError(
                 f"The classes of {self._model} are not known: {self._storage.location} holds no records of it that were "
                 "taken in. Run `drift_job.py run` first, or check INFERENCE_LOG_DIR and the model's name."
             )
-        labels, problems = [], []
-        for number, row in enumerate(rows, start=1):
+        labels, problems = [], {}
+        for line, row in rows:
             try:
                 labels.append(_label(row, by, at, classes))
             except FeedbackError as error:
-                problems.append(f"{what} {number}: {error}" if len(rows) > 1 else str(error))
-        if problems:
-            more = f" (and {len(problems) - _SHOWN_PROBLEMS:,} more)" if len(problems) > _SHOWN_PROBLEMS else ""
-            raise FeedbackError(" ".join(problems[:_SHOWN_PROBLEMS]) + more)
+                problems[line] = str(error)
+        return labels, problems
+
+    def _keep(self, labels: list[Label]) -> None:
         data = "".join(json.dumps(vars(one) | {"at": one.at.isoformat()}) + "\n" for one in labels).encode()
-        if data:
-            self._storage.write(f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson", data)
+        self._storage.write(f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson", data)
 
 
 def time_of(prediction_id: str) -> datetime:
@@ -153,22 +171,3 @@ def _moment(value: str | datetime) -> datetime:
     except ValueError as error:
         raise FeedbackError(f"at={value!r} is not a time. Expected ISO 8601, as 2026-03-01T12:00:00Z.") from error
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise FeedbackError(f"{path.name}: expected a .csv or .parquet file.")
-    try:
-        if path.suffix.lower() == ".csv":
-            names = pacsv.read_csv(path).column_names
-            as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, "string"), strings_can_be_null=True)
-            table = pacsv.read_csv(path, convert_options=as_text)
-        else:
-            table = papq.read_table(path)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise FeedbackError(f"{path.name} cannot be read: {error}") from error
-    if missing := {"prediction_id", "label"} - set(table.column_names):
-        raise FeedbackError(
-            f"{path.name} has no column {', '.join(sorted(missing))}. Expected: prediction_id, label, and if wanted by, at."
-        )
-    return table.select([name for name in ("prediction_id", "label", "by", "at") if name in table.column_names]).to_pylist()

@@ -9,10 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from eye_disease.common.errors import UserError
+
 _TEMPORARY = ".partial"
 
 
-class StorageError(ValueError):
+class StorageError(UserError):
     """A location that cannot be used."""
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
+from eye_disease.common.errors import UserError
 from eye_disease.records.lines import record_schema
 from eye_disease.records.storage import Storage
 
@@ -26,7 +27,7 @@ _DAY_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/(\d+)\.\w+")
 _STATE_FILE = "ingest.json"
 
 
-class StoreError(ValueError):
+class StoreError(UserError):
     """The store's own files are not as ingest leaves them."""
 
 

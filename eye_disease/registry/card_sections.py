@@ -1,12 +1,17 @@
 """The sections of a model card, each as lines of Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from eye_disease.evaluation.breakdown import Breakdown
+from eye_disease.evaluation.confounding import class_of_one_source
 from eye_disease.evaluation.figures import Figures
+from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
+from eye_disease.evaluation.within_source import HEALTHY
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.registry.card_history import Ancestor
 from eye_disease.registry.download import FetchedVersion
@@ -16,6 +21,8 @@ from model_code.package import ModelFacts, Statistics
 from model_code.quality import STATISTICS
 
 _POOR_RECALL = 0.8
+_ALPHA = 0.05
+"""Of all groups together: a gap with a smaller p-value is named as one."""
 _UNKNOWN = "not recorded"
 
 
@@ -88,6 +95,78 @@ def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[
     ]
 
 
+def breakdown_of(facts: ModelFacts, judgement: Judgement | None) -> Breakdown | None:
+    """That of the gate's labelled photos, else the package's own; None where neither has one."""
+    if judgement and judgement.candidate:
+        return judgement.candidate.breakdown
+    return Breakdown.from_dict(facts.provenance)
+
+
+def within_source(breakdown: Breakdown | None) -> list[str]:
+    """What it sees once the camera cannot tell."""
+    if breakdown is None:
+        return [f"Figures within a source: {_UNKNOWN}."]
+    within = breakdown.within
+    lines = [
+        f"Each disease against `{HEALTHY}` by its probability; pooled over sources, cameras that differ by class flatter it. "
+        "95 % intervals; a patient's photos count as alike.",
+        "",
+        "| disease | source | AUROC | interval | with it | healthy |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {one.name} | {one.source} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} "
+            f"| {one.auroc.ill} | {one.auroc.healthy} |"
+            for one in within.separations
+        ),
+        "",
+    ]
+    return [*lines, *_parts("source", within.sources)]
+
+
+def fairness(breakdown: Breakdown | None) -> list[str]:
+    """By age band and sex."""
+    if breakdown is None or breakdown.groups is None:
+        return ["Neither age nor sex is known of the photos, so fairness is not measured."]
+    groups, lines = breakdown.groups, []
+    for kind, parts in groups.parts.items():
+        lines += [*_parts(kind, parts, recalls=True), ""]
+    unfair = groups.unfair(_ALPHA)
+    if not unfair:
+        return [*lines, "No group fares worse than the others by more than chance explains."]
+    return [*lines, "Worse than the others by more than chance explains:", "", *(f"- {gap}" for gap in unfair)]
+
+
+def _parts(kind: str, parts: Mapping[str, Part], recalls: bool = False) -> list[str]:
+    """A table with a line for each part."""
+    classes = list(dict.fromkeys(name for part in parts.values() for name in part.recall)) if recalls else []
+    head = [kind, "photos", "accuracy", *(f"recall {name}" for name in classes), "reported", "wrong among reported"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for name, part in parts.items():
+        shares = [part.accuracy, *(part.recall.get(one) for one in classes), part.reported, part.error_among_reported]
+        cells = [f"{one.value:.3f} ({one.low:.3f} - {one.high:.3f})" if one else "" for one in shares]
+        lines.append(f"| {' | '.join([name, str(part.accuracy.n), *cells])} |")
+    return lines
+
+
+def promise(facts: ModelFacts) -> list[str]:
+    """What `report` stands for."""
+    kept = facts.promise
+    if kept is None:
+        return ["Nothing is promised of answers with decision `report`."]
+    asked = (
+        f"Of the answers with decision `report` at most {kept.max_error:.0%} are wrong, and of the eyes with a disease "
+        f"(diabetic retinopathy from grade 2 on) at most {kept.max_missed:.0%} are reported as normal: with "
+        f"{kept.certainty:.0%} confidence, for photos as in validation."
+    )
+    if kept.threshold is None:
+        return [f"{asked} No limit of the score keeps that on the validation photos, so nothing is reported."]
+    lines = [asked, "", "| of one photo a patient | counted | at most | promised |", "|---|---|---|---|"]
+    for name, found, most in (("wrong among reported", kept.error, kept.max_error), ("missed", kept.missed, kept.max_missed)):
+        if found is not None:
+            lines.append(f"| {name} | {found.hits} of {found.n} | {found.bound:.3f} | {most:g} |")
+    return [*lines, "", f"{kept.reported:.1%} of the validation photos were reported."]
+
+
 def calibration(facts: ModelFacts, figures: Figures | None) -> list[str]:
     """What a confidence is worth."""
     fitted = "not fitted" if facts.temperature == 1 else f"{facts.temperature:.3g}, fitted on the validation photos"
@@ -146,19 +225,17 @@ def limits(facts: ModelFacts, figures: Figures | None) -> list[str]:
     return [
         *lines,
         "- Cameras and clinics other than those of its photos: unknown, and usually worse.",
-        "- No age, sex or ethnicity is known of the photos, so fairness is not measured.",
+        "- No ethnicity is known of the photos; what is known of age and sex stands under Fairness.",
     ]
 
 
 def _confounded(facts: ModelFacts) -> list[str]:
-    """Labels whose training photos all come from one source that does not show every label."""
-    rows = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
-    sources = {label: {row["source"] for row in rows if row["label"] == label} for label in facts.classes}
-    alone = {label: next(iter(found)) for label, found in sources.items() if len(found) == 1}
+    """What tells the source apart may pass for the disease."""
+    kinds = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
+    rows = pd.DataFrame(kinds, columns=["label", "source"])
     return [
         f"All training photos of {label} come from the source {source}: what tells the source apart may pass for the disease."
-        for label, source in alone.items()
-        if any(source not in found for found in sources.values() if found)
+        for label, source in class_of_one_source(rows).items()
     ]
 
 
@@ -171,7 +248,7 @@ def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
     lines = [f"{verdict} Judged on {judgement.basis}."]
     if any(check.passed for check in checks):
         lines += ["", "| check | found | asked for | |", "|---|---|---|---|"]
-        lines += [f"| {c.name} | {c.value} | {c.limit} | {'ok' if c.passed else 'REFUSED'} |" for c in checks]
+        lines += [f"| {c.name} | {c.value} | {c.limit} | {c.verdict} |" for c in checks]
     return lines
 
 

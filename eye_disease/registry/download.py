@@ -10,11 +10,12 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from eye_disease.common.errors import UserError
 from model_code.package import ModelFacts
 from model_code.pyfunc_model import PACKAGE_ARTIFACT
 
 
-class VersionError(ValueError):
+class VersionError(UserError):
     """There is no such version, or it is not a model of this project."""
 
 

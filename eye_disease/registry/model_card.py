@@ -33,11 +33,15 @@ def publish_card(
 def model_card(version: FetchedVersion, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
     """The whole card, Markdown."""
     facts, figures = version.facts, sections.figures_of(version.facts, judgement)
+    breakdown = sections.breakdown_of(facts, judgement)
     parts = {
         "Intended use": sections.intended_use(facts),
         "Model": sections.model(version),
         "Data and split": sections.data(facts),
         "Figures": sections.figures_table(figures, judgement),
+        "Within a source": sections.within_source(breakdown),
+        "Promise": sections.promise(facts),
+        "Fairness": sections.fairness(breakdown),
         "Calibration": sections.calibration(facts, figures),
         "Input envelope": sections.envelope(version),
         "Limits": sections.limits(facts, figures),
@@ -54,7 +58,8 @@ def model_card(version: FetchedVersion, judgement: Judgement | None = None, chec
 def description(version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
     """The card's essence, at most MAX_DESCRIPTION characters; run_id: where the whole card is."""
     facts, figures = version.facts, sections.figures_of(version.facts, judgement)
-    parts = [sections.intended_use(facts), sections.figures_table(figures, judgement), sections.limits(facts, figures)]
+    parts = [sections.intended_use(facts), sections.promise(facts), sections.figures_table(figures, judgement)]
+    parts.append(sections.limits(facts, figures))
     if judgement:
         parts.append(sections.gate(judgement, [check for check in checks if not check.passed]))
     end = f"\n\nWhole card: `{CARD_ARTIFACT}` of run {run_id}."

@@ -9,12 +9,12 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
+from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from eye_disease.evaluation.figures import Figures
 from eye_disease.registry.canary_check import RegistrationError, require_canary
 from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.model_card import publish_card
-from eye_disease.serving.settings import experiment_name
 from model_code.package import LITERT_FILE, ModelFacts, file_sha256
 
 
@@ -36,7 +36,7 @@ def register_package(package: Path, name: str) -> Registered:
     facts = ModelFacts.load(package)
     _require_checked_litert(package, facts)
     if "MLFLOW_RUN_ID" not in os.environ:  # `mlflow run` has chosen the experiment already
-        mlflow.set_experiment(experiment_name())
+        mlflow.set_experiment(experiment_id=experiment_id(MlflowClient(), experiment_name()))
     with mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else f"register {name}") as run:
         info = log_package(package)
         mlflow.log_params(_params(facts))

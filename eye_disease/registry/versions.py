@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from eye_disease.common.errors import UserError
+
 STAGES = ("Staging", "Production", "Archived")
 ALIASES = {"Staging": "staging", "Production": "production"}
 """Stage -> the alias that points to its version. A stage with an alias holds one version at a time."""
 NO_STAGE = "None"
 
 
-class StageError(ValueError):
+class StageError(UserError):
     """A transition that cannot be made; the message says why."""
 
 

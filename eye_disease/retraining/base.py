@@ -6,10 +6,11 @@ from datetime import datetime
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from eye_disease.common.errors import UserError
 from eye_disease.registry.versions import STAGES, look
 
 
-class BaseError(ValueError):
+class BaseError(UserError):
     """There is no such version to start from."""
 
 

@@ -33,7 +33,7 @@ class Mixture:
 
 
 def mix(manifest: Path, photos: Path, feedback: Feedback, clinic: Path, patients: Path | None) -> Mixture:
-    """Join both. patients: a CSV that says which photos are of one patient; without it each photo counts as a patient's own.
+    """Join both. patients: a table that says which photos are of one patient; without it each photo counts as a patient's own.
 
     Raises DataError for a manifest without a split, and where a file cannot be used.
     """

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
-
-from eye_disease.evaluation.manifest import PHOTO_SUFFIXES, DataError, some
+from eye_disease.common.tables import some
+from eye_disease.evaluation.manifest import DataError, whole_table
+from eye_disease.evaluation.photo_files import files_below, why_no_photo
 from model_code.package import file_sha256
 
 
@@ -23,16 +23,13 @@ def photo_files(folder: Path) -> list[Path]:
     """Every photo below a folder, sorted. Raises DataError if it is none."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder. Expected the folder with the photos that were sent to the model.")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
+    return [path for path in files_below(folder) if path.is_file() and not why_no_photo(path)]
 
 
 def read_patients(path: Path, folder: Path) -> dict[Path, str]:
-    """File -> patient, of a CSV with the columns path (below `folder`) and patient. Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path} is not a file. Expected a CSV with the columns path and patient.")
-    rows = pd.read_csv(path, dtype=str)
-    if missing := {"path", "patient"} - set(rows.columns):
-        raise DataError(f"{path} lacks the columns {sorted(missing)}. Expected path and patient.")
-    if empty := list(rows.index[rows[["path", "patient"]].isna().any(axis=1)] + 2):
-        raise DataError(f"{path} has no path or no patient in the lines {some(empty)}.")
-    return {folder / name: patient for name, patient in zip(rows["path"], rows["patient"], strict=True)}
+    """File -> patient, of a table with the columns path (below `folder`) and patient. Raises DataError."""
+    rows = whole_table(path, ("path", "patient"))
+    if empty := list(rows.index[rows[["path", "patient"]].isna().any(axis=1)]):
+        raise DataError(f"{path} has no path or no patient in the {rows.index.name}s {some(empty)}.")
+    names = rows["path"].str.replace("\\", "/", regex=False)
+    return {folder / name: patient for name, patient in zip(names, rows["patient"], strict=True)}

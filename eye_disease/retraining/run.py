@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from eye_disease.common.errors import UserError
 from eye_disease.common.lock import only_run
 from eye_disease.records.storage import Storage
 from eye_disease.registry.gate.gate import GateResult, validate
@@ -28,8 +29,10 @@ GENTLE = Schedule(epochs=4, learning_rate=5e-5, patience=4)
 _MAX_TAG = 5000
 
 
-class TooFewLabelsError(ValueError):
+class TooFewLabelsError(UserError):
     """There is not enough to learn from; nothing was trained."""
+
+    exit_status = 4
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from eye_disease.common.errors import UserError
+
 CONFIGURATION = "nginx.conf"
 _TEMPLATE = Path(__file__).with_name("proxy.nginx.conf")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
@@ -48,7 +50,7 @@ _SHADOW_CONNECTIONS = 16
 """Copies under way at a time, for each process of nginx; more are dropped, so that a slow shadow does not fill the memory."""
 
 
-class ProxyError(ValueError):
+class ProxyError(UserError):
     """A proxy that cannot be set up; the message says what to change."""
 
 

@@ -29,8 +29,3 @@ class RegistrySettings:
             timeout_seconds=read_int(env, "REGISTRY_TIMEOUT_SECONDS", 30),
             cache_dir=Path(env.get("MODEL_CACHE_DIR") or default_cache).absolute(),
         )
-
-
-def experiment_name(env: Mapping[str, str] | None = None) -> str:
-    """MLFLOW_EXPERIMENT_NAME: where runs of this project go."""
-    return (os.environ if env is None else env).get("MLFLOW_EXPERIMENT_NAME") or "eye-disease-classifier"

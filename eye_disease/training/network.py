@@ -6,6 +6,7 @@ from types import ModuleType
 import keras
 import numpy as np
 
+from eye_disease.common.errors import UserError
 from model_code.keras_model import dissect, load_keras
 from model_code.preprocessing import SCALINGS, Recipe, scale
 
@@ -17,7 +18,7 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
 
     base: a `.keras` file, or the name of a network in `keras.applications` with its ImageNet weights. The head starts from
     the base's own where that has as many classes. frozen: share of the layers, from the input on, that keep their weights.
-    Raises ValueError for a base that cannot be used.
+    Raises UserError for a base that cannot be used.
     """
     network = of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
     features, head = network.outputs[0], None
@@ -25,7 +26,7 @@ def build(base: str, classes: int, size: int, frozen: float) -> keras.Model:
         anatomy = dissect(network)
         features, head = anatomy.feature_map, anatomy.dense
     if features is None or len(features.shape) != 4:
-        raise ValueError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
+        raise UserError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
     pooled = keras.layers.GlobalAveragePooling2D(name="embedding")(features)
     dense = keras.layers.Dense(classes, name="logits")
     model = keras.Model(network.inputs[0], dense(keras.layers.Dropout(DROPOUT)(pooled)))
@@ -57,7 +58,7 @@ def scaling_of(application: str) -> str:
     for scaling in SCALINGS:
         if np.allclose(expected, scale(probe, Recipe(32, scaling=scaling)), atol=1e-3):
             return scaling
-    raise ValueError(f"{application} scales its photos in a way of its own. Expected one of {', '.join(SCALINGS)}.")
+    raise UserError(f"{application} scales its photos in a way of its own. Expected one of {', '.join(SCALINGS)}.")
 
 
 def _application(name: str, size: int) -> keras.Model:
@@ -65,7 +66,7 @@ def _application(name: str, size: int) -> keras.Model:
     try:
         return getattr(keras.applications, name)(include_top=False, weights="imagenet", input_shape=(size, size, 3))
     except Exception as error:  # what Keras' download raises is not documented
-        raise ValueError(
+        raise UserError(
             f"{name}'s ImageNet weights could not be had ({error}). "
             "Give --base the path of a .keras file instead, or connect this machine to Keras' download site."
         ) from error
@@ -76,4 +77,4 @@ def _module(name: str) -> ModuleType:
         if isinstance(module, ModuleType) and hasattr(module, "preprocess_input") and hasattr(module, name):
             return module
     known = sorted(key for key, value in vars(keras.applications).items() if callable(value))
-    raise ValueError(f"--base {name}: expected a .keras file, models:/NAME/VERSION or one of {', '.join(known)}.")
+    raise UserError(f"--base {name}: expected a .keras file, models:/NAME/VERSION or one of {', '.join(known)}.")

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eye_disease.evaluation.class_folders import summary
+from eye_disease.evaluation.confounding import warnings_of
+from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_duplicates, joined_groups
+from eye_disease.evaluation.manifest import LEFT_OUT
 from eye_disease.training import split as manifest
-from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.split import DataError
 from model_code.preprocessing import Recipe
 
-SQUARES, DUPLICATES, USED = "squares.npy", "duplicates.csv", "manifest.csv"
-"""In the work folder: the decoded photos, the pairs of photos alike, the manifest as it was used."""
+SQUARES, DUPLICATES, USED, NOT_TAKEN = "squares.npy", "duplicates.csv", "manifest.csv", "not_taken.csv"
+"""In the work folder: the decoded photos, the pairs of photos alike, the manifest as it was used, files that are no photos."""
 
 
 @dataclass
@@ -45,13 +48,13 @@ def prepare_photos(
     rows = rows.reset_index(drop=True)
     work.mkdir(parents=True, exist_ok=True)
     squares, problems = load_squares(folder, rows, recipe, work / SQUARES, progress)
-    remarks = []
+    remarks = _left_out(rows.attrs.get(LEFT_OUT, {}), work)
     if problems:
         path, problem = next(iter(problems.items()))
         said = f"{len(problems)} of {len(rows)} photos cannot be read, the first: {path}: {problem}"
         remarks.append(_drop_or_refuse(said, drop_bad))
         rows = rows[~rows["path"].isin(problems)]
-    pairs = find_duplicates(rows, squares[rows.index.to_numpy()])
+    pairs = find_duplicates(rows, [Fingerprint.of(squares[place]) for place in rows.index])
     pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
     if len(pairs):
         remarks.append(f"{len(pairs)} pairs of photos look alike ({pairs['identical'].sum()} identical): {work / DUPLICATES}.")
@@ -63,8 +66,18 @@ def prepare_photos(
         contradictory = np.array([], int)
     rows, remarks = _split(rows, pairs, remarks, validation_share, seed, contradictory)
     manifest.check(rows, classes)
+    remarks += [f"Warning: {said}" for said in warnings_of(rows)]
     rows.to_csv(work / USED, index=False)
     return Preparation(Photos(rows, squares, classes, recipe), remarks)
+
+
+def _left_out(files: dict[str, list[str]], work: Path) -> list[str]:
+    """What to say of files that were not taken; all of them go into NOT_TAKEN."""
+    if not files:
+        return []
+    named = [(path, reason) for reason, paths in files.items() for path in paths]
+    pd.DataFrame(named, columns=["path", "reason"]).to_csv(work / NOT_TAKEN, index=False)
+    return [f"{summary(files)} All of them: {work / NOT_TAKEN}."]
 
 
 def _split(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 
+from eye_disease.common.errors import UserError
 from model_code.package import ModelFacts, keras_file
 from model_code.pyfunc_model import PACKAGE_ARTIFACT
 
@@ -17,7 +18,7 @@ def fetch(uri: str, folder: Path) -> tuple[Path, ModelFacts]:
     package = model / "artifacts" / PACKAGE_ARTIFACT
     facts = ModelFacts.load(package)
     if facts.recipe.crop != "fundus":
-        raise ValueError(
+        raise UserError(
             f"{uri} takes whole photos (crop={facts.recipe.crop!r}), and training crops to the retinal disc. "
             "Train its Keras file with --base FILE.keras instead."
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
+from eye_disease.common.errors import UserError
 from eye_disease.training import network as networks
 from eye_disease.training import tracking
 from eye_disease.training.dataset import AugmentedPhotos, scale_batch
@@ -143,11 +144,11 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
 
 
 def _check_options(training: Training) -> None:
-    """Keep the options with the work; raise ValueError where the folder holds a training with others."""
+    """Keep the options with the work; raise UserError where the folder holds a training with others."""
     path, asked = training.work / OPTIONS, training.options()
     if (training.work / LAST).is_file() and path.is_file() and (held := json.loads(path.read_text())) != asked:
         changed = [f"{name}: {held.get(name)} -> {value}" for name, value in asked.items() if held.get(name) != value]
-        raise ValueError(
+        raise UserError(
             f"{training.work} holds a training with other options ({', '.join(changed)}). "
             "Give the same options to go on with it, or another --work folder to start anew."
         )

@@ -1,12 +1,15 @@
 """Which photos may be trained on: labels and splits, checked before any work is done."""
 
+import unicodedata
 from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from eye_disease.evaluation.manifest import SPLITS, DataError, of_folder, read_manifest, some
+from eye_disease.common.tables import some
+from eye_disease.evaluation.class_folders import summary
+from eye_disease.evaluation.manifest import LEFT_OUT, SPLITS, DataError, of_folder, read_manifest
 
 __all__ = ["MIN_PHOTOS", "DataError", "check", "of_folder", "read_manifest", "split"]
 
@@ -25,7 +28,8 @@ def check(rows: pd.DataFrame, classes: tuple[str, ...] | None) -> tuple[str, ...
     if not classes:
         _refuse_typos(labels)
     if rare := {name: int(labels.get(name, 0)) for name in known if labels.get(name, 0) < MIN_PHOTOS}:
-        raise DataError(f"Too few photos of {rare}. Expected at least {MIN_PHOTOS} of each class.")
+        not_taken = summary(rows.attrs.get(LEFT_OUT, {}))
+        raise DataError(f"Too few photos of {rare}. Expected at least {MIN_PHOTOS} of each class. {not_taken}".rstrip())
     if twice := list(rows["path"][rows["path"].duplicated()]):
         raise DataError(f"The photos {some(twice)} are named more than once.")
     return known
@@ -33,12 +37,18 @@ def check(rows: pd.DataFrame, classes: tuple[str, ...] | None) -> tuple[str, ...
 
 def _refuse_typos(labels: pd.Series) -> None:
     for label, photos in labels.items():
-        others = {other.strip().lower(): other for other in labels.index if labels[other] > photos}
-        if alike := get_close_matches(label.strip().lower(), others, n=1, cutoff=0.85):
+        # Of labels with as many photos each is held against those before it, so that each pair is seen once.
+        others = {_plain(other): other for other in labels.index if (labels[other], label) > (photos, other)}
+        if alike := get_close_matches(_plain(label), others, n=1, cutoff=0.85):
             raise DataError(
                 f"The label {label!r} ({photos} photos) looks like {others[alike[0]]!r} mistyped. "
                 "Correct it, or name all classes with --classes if both are meant."
             )
+
+
+def _plain(label: str) -> str:
+    """A label without what people do not mean by it: case, blanks, underscores, accents' form."""
+    return " ".join(unicodedata.normalize("NFC", label).casefold().replace("_", " ").replace("-", " ").split())
 
 
 def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFrame:
@@ -48,8 +58,7 @@ def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFram
     """
     rows = rows.copy()
     if rows["split"].isna().any():
-        folds = StratifiedGroupKFold(max(2, round(1 / validation_share)), shuffle=True, random_state=seed)
-        _, validation = next(folds.split(rows, rows["label"], rows["group"]))
+        validation = _validation(rows, validation_share, seed)
         rows["split"] = np.where(np.isin(np.arange(len(rows)), validation), "val", "train")
     sides = rows.groupby("group")["split"].nunique()
     if crossing := list(sides.index[sides > 1]):
@@ -58,3 +67,13 @@ def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFram
         if lacking := sorted(set(rows["label"]) - set(rows["label"][rows["split"] == name])):
             raise DataError(f"The split {name} has no photo of {lacking}. Move some there, or add photos of other patients.")
     return rows
+
+
+def _validation(rows: pd.DataFrame, share: float, seed: int) -> np.ndarray:
+    """Positions of the photos to validate on: about `share` of them, of every class some where it has groups for both sides."""
+    groups_of_rarest = int(rows.groupby("label")["group"].nunique().min())
+    folds = StratifiedGroupKFold(max(2, min(round(1 / share), groups_of_rarest)), shuffle=True, random_state=seed)
+    found = [validation for _, validation in folds.split(rows, rows["label"], rows["group"])]
+    labels = rows["label"].to_numpy(str)
+    fitting = (one for one in found if set(labels[one]) == set(np.delete(labels, one)) == set(labels))
+    return next(fitting, found[0])

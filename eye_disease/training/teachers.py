@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from eye_disease.common.errors import UserError
 from eye_disease.training.network import of_size
 from model_code.keras_model import check_shape, dissect, load_keras
 
@@ -18,12 +19,12 @@ class Teachers:
     """
 
     def __init__(self, files: tuple[str, ...], classes: tuple[str, ...], size: int) -> None:
-        """Raises ValueError for a file that is no network of logits for these classes."""
+        """Raises UserError for a file that is no network of logits for these classes."""
         self._networks = [of_size(load_keras(Path(file)), size) for file in files]
         for file, network in zip(files, self._networks, strict=True):
             check_shape(network, classes, size)
             if dissect(network).output_kind != "logits":
-                raise ValueError(f"--teachers: {file} answers probabilities. Expected a network that ends in logits.")
+                raise UserError(f"--teachers: {file} answers probabilities. Expected a network that ends in logits.")
         self._answer = tf.function(self._mean)
 
     def answers(self, views: np.ndarray) -> np.ndarray:

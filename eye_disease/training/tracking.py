@@ -8,7 +8,9 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+from mlflow import MlflowClient
 
+from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from eye_disease.evaluation.manifest import FEEDBACK
 from eye_disease.evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
 from eye_disease.training.loop import Epoch
@@ -31,7 +33,7 @@ def tracked(work: Path, parameters: dict[str, object]) -> Iterator[bool]:
         yield False
         return
     if "MLFLOW_RUN_ID" not in os.environ:
-        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "eye-disease-classifier")
+        mlflow.set_experiment(experiment_id=experiment_id(MlflowClient(), experiment_name()))
     stored = work / RUN_ID
     with mlflow.start_run(run_id=stored.read_text() if stored.is_file() else None, run_name="training") as run:
         stored.write_text(run.info.run_id)

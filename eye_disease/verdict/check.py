@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from eye_disease.profiles.distances import holm
+from eye_disease.evaluation.multiple import holm
 
 Level = Literal["ok", "warning", "drift"]
 UNITS = {"mean_latency": " ms", "p99_latency": " ms"}
@@ -70,5 +70,5 @@ def _shown(value: float) -> str:
 def decide(checks: list[Check], alpha: float) -> list[Check]:
     """Levels of a family of checks: a window without drift has any `significant` one with probability alpha at most."""
     tested = [check for check in checks if check.p_value is not None]
-    rejected = dict(zip(map(id, tested), holm([check.p_value for check in tested], alpha), strict=True))
-    return [check.decided(rejected.get(id(check), True)) for check in checks]
+    p_values = dict(zip(map(id, tested), holm([check.p_value for check in tested]), strict=True))
+    return [check.decided(p_values.get(id(check), 0.0) <= alpha) for check in checks]

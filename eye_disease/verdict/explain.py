@@ -9,6 +9,8 @@ _ACTIONS = {
     "inference_time_ms": "Give the server more cores or workers, or send smaller photos.",
     "sequence": "Check disk and permissions of INFERENCE_LOG_DIR: what is lost cannot be judged.",
     "accuracy": "Have a specialist check these answers, then roll back or retrain with the labelled photos.",
+    "report": "Until it is clear why, have a specialist look at reported answers too; then retrain with the labelled photos or "
+    "roll back.",
     "acquisition": "Check camera, light, operator and export of the photos{where}; until then let a specialist look.",
     "prevalence": "Find out whether other patients are examined now; if so, take a newer reference: the photos are as before.",
     "rule": "Look at the photos of this window and at the report's plots; until it is clear why, let a specialist look.",

@@ -1,6 +1,7 @@
 """Whether the answers are still as often right as they were."""
 
 import numpy as np
+from scipy.stats import binomtest
 
 from eye_disease.profiles.distances import mean_p_value
 from eye_disease.profiles.estimate import estimate_performance
@@ -9,6 +10,34 @@ from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, Level
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
+from model_code.promise import Promise
+
+
+def promise_checks(promise: Promise | None, realised: RealisedPerformance | None) -> list[Check]:
+    """Errors among the reported answers that have a label, against what the package promises of `report`.
+
+    Drift only where chance does not explain that they are more: where the exact lower bound of their share lies above the
+    promise. A promise that was given with a certainty below 1 may turn out broken although nothing has changed.
+    """
+    if promise is None or realised is None or realised.error_among_reported is None:
+        return []
+    share = realised.error_among_reported
+    wrong = round(share.value * share.n)
+    return [
+        Check(
+            source="performance",
+            stream="report",
+            statistic="error_share",
+            value=share.value,
+            limit=promise.max_error,
+            n=share.n,
+            beyond=share.value > promise.max_error,
+            p_value=float(binomtest(wrong, share.n, promise.max_error, alternative="greater").pvalue),
+            expected=promise.error.value if promise.error else None,
+            insignificant="warning",
+            problem=f"labels show {share.low:.3f} to {share.high:.3f} with 95 % confidence",
+        )
+    ]
 
 
 def performance_checks(

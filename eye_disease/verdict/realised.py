@@ -1,4 +1,4 @@
-"""How good the answers were, as far as labels have come: accuracy, recall per class, calibration."""
+"""How good the answers were, as far as labels have come: accuracy, recall per class, calibration, errors among the reported."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from eye_disease.evaluation.shares import Share, calibration_error
 from eye_disease.records.labels import Labels, time_of
 from eye_disease.records.store import RecordStore
+from model_code.decision import HEALTHY
 
-_COLUMNS = ["prediction_id", "predicted_class", "confidence"]
+_COLUMNS = ["prediction_id", "predicted_class", "confidence", "decision"]
 _BETWEEN_ID_AND_RECORD = timedelta(hours=1)
 """A prediction's id is made before its record's timestamp: at most the time a request takes."""
 
@@ -31,6 +32,10 @@ class RealisedPerformance:
     """Expected calibration error, 15 bins of equal width (Guo et al., ICML 2017)."""
     unanswered: int
     """Labels of photos that had an error instead of an answer."""
+    error_among_reported: Share | None = None
+    """Wrong answers among those with decision `report`, with an exact interval; None without any that has a label."""
+    missed: Share | None = None
+    """Photos with a disease that were reported as healthy, with an exact interval; None without labels of a disease."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,22 @@ def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: R
     last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
     batches = store.read_batches(_COLUMNS, start=first, end=last) if store.state().classes else ()
     rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
-    schema = pa.schema({"prediction_id": pa.string(), "predicted_class": pa.string(), "confidence": pa.float64()})
+    types = {"confidence": pa.float64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
     table = pa.Table.from_batches([batch for batch in rows if batch.num_rows], schema=schema)
     truth = [labels.current[one].label for one in table["prediction_id"].to_pylist()]
     return table.append_column("label", pa.array(truth, pa.string()))
 
 
 def performance_of(joined: pa.Table) -> RealisedPerformance:
-    """Of predictions with labels: columns `predicted_class` and `confidence`, null where there was an error, and `label`."""
+    """Of predictions with labels: columns `predicted_class`, `confidence` and `decision`, null where there was an error, and
+    `label`."""
     answered = joined.filter(pc.is_valid(joined["predicted_class"]))
     if not answered.num_rows:
         return RealisedPerformance(0, 0, None, {}, None, joined.num_rows)
     right = pc.equal(answered["predicted_class"], answered["label"]).to_numpy()
-    truth = answered["label"].to_numpy()
+    truth, reported = answered["label"].to_numpy(), pc.equal(answered["decision"], "report").fill_null(False).to_numpy()
+    missed = (reported & pc.equal(answered["predicted_class"], HEALTHY).to_numpy())[truth != HEALTHY]
     return RealisedPerformance(
         labelled=answered.num_rows,
         correct=int(right.sum()),
@@ -77,4 +85,6 @@ def performance_of(joined: pa.Table) -> RealisedPerformance:
         recall={name: Share.of(right[truth == name]) for name in sorted(set(truth))},
         calibration_error=calibration_error(answered["confidence"].to_numpy(), right),
         unanswered=joined.num_rows - answered.num_rows,
+        error_among_reported=Share.exact(~right[reported]) if reported.any() else None,
+        missed=Share.exact(missed) if len(missed) and HEALTHY in {*truth, *answered["predicted_class"].to_pylist()} else None,
     )

@@ -2,9 +2,9 @@
 
 from scipy.stats import binom
 
-from eye_disease.monitoring.probe import Health
 from eye_disease.profiles.profile import Profile
 from eye_disease.verdict.check import Check
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 
 

@@ -5,17 +5,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from eye_disease.monitoring.probe import Health
 from eye_disease.profiles.estimate import Estimate, estimate_performance
 from eye_disease.profiles.profile import OTHER_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
 from eye_disease.verdict.drift import Kind, embedding_checks, kind_of_shift, stream_checks
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
-from eye_disease.verdict.performance import performance_checks
+from eye_disease.verdict.performance import performance_checks, promise_checks
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.rules import rule_checks
 from eye_disease.verdict.service import service_checks
+from model_code.promise import Promise
 
 Status = Literal["ok", "warning", "drift", "insufficient_data"]
 
@@ -61,10 +62,12 @@ def judge(
     health: Health | None = None,
     missing_records: int = 0,
     realised: RealisedPerformance | None = None,
+    promise: Promise | None = None,
 ) -> Verdict:
     """The verdict on a window; its profile is made with `reference.layout`, or `Layout.generic` where there is no reference.
 
     health: of the probe, if there was one. missing_records: gaps in the sequence numbers. realised: what labels say.
+    promise: what the version's package promises of reported answers; None: nothing.
 
     The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the
     whole window, a quarter to those of all sites together, a quarter to rules and performance.
@@ -80,7 +83,7 @@ def judge(
     enough = whole.answered >= limits.min_predictions
     if enough:
         answers = [*rule_checks(profile, reference, limits), *performance_checks(profile, reference, limits, realised)]
-        checks += decide(answers, alpha / 4)
+        checks += decide([*answers, *promise_checks(promise, realised)], alpha / 4)
     if enough and reference is not None:
         streams = stream_checks(whole, reference, limits) + embedding_checks(profile.sample, reference, limits)
         by_site = decide(_site_checks(profile, reference, limits), alpha / 4)

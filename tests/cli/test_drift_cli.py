@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from eye_disease.cli import drift as drift_job
-from eye_disease.common.lock import BUSY_EXIT_STATUS, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.monitoring.job import Outcome
 from tests.support.logs import MODEL, NOON, append, prediction_id, record
 
@@ -50,7 +51,7 @@ def test_a_run_says_what_it_waits_for(command: Any, capsys: pytest.CaptureFixtur
 
 def test_a_run_beside_another(command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with only_run(tmp_path / "state"):
-        assert command("run") == BUSY_EXIT_STATUS == 75
+        assert command("run") == BusyError.exit_status == 75
     assert "Another run is at work" in capsys.readouterr().err
 
 

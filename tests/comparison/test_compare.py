@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from eye_disease.cli import drift as drift_job
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.comparison.compare import CompareError, Comparison, compare
 from eye_disease.comparison.decision import decide
 from eye_disease.comparison.limits import CompareLimits

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binom
 
 from eye_disease.evaluation.figures import macro_auroc, measure
 from eye_disease.evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
@@ -17,6 +18,13 @@ def test_a_share_has_its_wilson_interval() -> None:
     centre, spread = (0.8 + z**2 / 20) / (1 + z**2 / 10), z * np.sqrt(0.8 * 0.2 / 10 + z**2 / 400) / (1 + z**2 / 10)
     assert (share.value, share.n) == (0.8, 10)
     assert (share.low, share.high) == pytest.approx((centre - spread, centre + spread), abs=1e-6)
+
+
+def test_an_exact_interval_is_that_of_clopper_and_pearson() -> None:
+    share = Share.exact(np.arange(20) < 1)
+    assert (share.value, share.n) == (0.05, 20)
+    assert binom.sf(0, 20, share.low) == pytest.approx(0.025, abs=1e-6)
+    assert binom.cdf(1, 20, share.high) == pytest.approx(0.025, abs=1e-6)
 
 
 @pytest.mark.parametrize("hits", [0, 7])

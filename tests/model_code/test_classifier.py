@@ -173,7 +173,7 @@ def test_a_network_that_can_no_longer_be_loaded_is_an_answer(tmp_path: Path, ret
         _require_error(two_threads.classify(retina), "internal_error")
 
 
-SURE, UNSURE = [9, 0, 0, 0], [1, 0.9, 0, 0]
+SURE, UNSURE, HAZY = [0, 9, 0, 0], [0, 1, 0.9, 0], [9, 0, 0, 0]
 GOOD, RUINED = -1.0, 1.0
 
 
@@ -188,6 +188,8 @@ GOOD, RUINED = -1.0, 1.0
         (SURE, 12.0, GOOD, ("retake", False, True, True, True)),
         (SURE, 0.0, RUINED, ("retake", False, False, False, False)),
         (UNSURE, 12.0, RUINED, ("retake", True, False, True, True)),
+        (HAZY, 0.0, RUINED, ("review", False, False, False, False)),
+        (HAZY, 12.0, RUINED, ("retake", False, False, True, True)),
     ],
 )
 def test_the_decision_follows_confidence_quality_and_familiarity(
@@ -218,7 +220,15 @@ def test_probabilities_of_a_network_with_a_softmax_are_not_softmaxed_again(retin
 def test_a_model_without_statistics_answers_and_leaves_null_what_it_cannot_know(own_model: Classifier, retina: bytes) -> None:
     answered = own_model.classify(retina, explain=True)
     unknown = {name for name, value in answered.answer.items() if value is None} - {"image_id", "error", "error_code"}
-    assert unknown == {"gradable", "out_of_distribution", "ood_score", "unfamiliar_camera", "heatmap_png"}
+    assert unknown == {
+        "other_finding",
+        "other_finding_score",
+        "gradable",
+        "out_of_distribution",
+        "ood_score",
+        "unfamiliar_camera",
+        "heatmap_png",
+    }
     assert answered.answer["decision"] in {"report", "review"}
     assert answered.facts["embedding_1"] is None
     assert answered.facts["brightness"] > 0

@@ -248,6 +248,34 @@ def test_keras_serves_a_convertible_model_where_keras_is_asked_for(tmp_path: Pat
     assert not (package / LITERT_FILE).exists()
 
 
+def _branched(feature_map: Any) -> Any:
+    """A concatenation that bears the name which Keras gives the first one in any process."""
+    maps = layers.Conv2D(6, 3, strides=2, padding="same")(layers.Conv2D(6, 3, strides=2, padding="same")(feature_map))
+    return layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Concatenate()([maps, maps])))
+
+
+def _of_operations(feature_map: Any) -> Any:
+    """The same of the other operations that `with_heads` adds; `.h5` cannot hold such a model."""
+    maps = layers.Conv2D(6, 3, strides=2, padding="same")(layers.Conv2D(6, 3, strides=2, padding="same")(feature_map))
+    return layers.Dense(3)(keras.ops.mean(keras.ops.log(keras.ops.sqrt(keras.ops.square(maps)) + 1.0), axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("head", "suffix"),
+    [(_branched, ".h5"), (_branched, ".keras"), (_of_operations, ".keras")],
+    ids=["h5", "keras", "operations"],
+)
+def test_a_model_with_operations_like_ours_is_converted(head: Head, suffix: str, tmp_path: Path) -> None:
+    source = _saved(_network(head), tmp_path, suffix)
+    (package := tmp_path / "package").mkdir()
+    keras.backend.clear_session()  # counts names from the start, as a process does that has not built the model
+    facts, class_weights = add_network(package, source, FACTS, runtime="litert")
+    keras.backend.clear_session()
+    assert seal(package, facts, Statistics(class_weights), CANARY).provenance["keras_agreement"]["largest_difference"] < 1e-4
+    with LiteRTRuntime(package / LITERT_FILE, threads=1).session() as infer:
+        assert infer(_image())["style"].shape == (12,)
+
+
 def test_a_litert_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
     (package := tmp_path / "package").mkdir()
     facts, class_weights = add_network(package, _saved(_network(_logits), tmp_path), FACTS)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
-from model_code.package import FACTS_FILE, LITERT_FILE, ModelFacts, Statistics, keras_file
+from model_code.package import FACTS_FILE, LITERT_FILE, ModelFacts, OtherFinding, Statistics, keras_file
 from model_code.preprocessing import Recipe
+from model_code.promise import Bounded, Promise
 from tests.support.photos import PACKAGE
 
 CLASSES = ("a", "b")
@@ -22,10 +23,22 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         runtime="keras",
         temperature=1.25,
         low_confidence=0.7,
+        other_finding=OtherFinding(1.5, -2.0, 0.3),
+        second_disease=0.25,
+        promise=Promise(0.08, 0.05, 0.95, 0.7, Bounded(3, 100, 0.076), None, 0.5, 200),
         provenance={"base": "x", "figures": {"accuracy": 0.5}},
     )
     facts.save(tmp_path)
     assert ModelFacts.load(tmp_path) == facts
+
+
+def test_facts_of_a_release_before_the_promise_are_read(tmp_path: Path) -> None:
+    ModelFacts("own", CLASSES, Recipe(96)).save(tmp_path)
+    stored = json.loads((tmp_path / FACTS_FILE).read_text())
+    for name in ("other_finding", "second_disease", "promise"):
+        assert stored.pop(name) is None
+    (tmp_path / FACTS_FILE).write_text(json.dumps(stored))
+    assert ModelFacts.load(tmp_path) == ModelFacts("own", CLASSES, Recipe(96))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ def test_the_answer_has_the_agreed_columns_in_order() -> None:
         "prob_b",
         "decision",
         "low_confidence",
+        "other_finding",
+        "other_finding_score",
         "gradable",
         "out_of_distribution",
         "ood_score",

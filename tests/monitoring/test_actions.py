@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
 from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
 from eye_disease.monitoring.actions import Actions, Report, commands
 from eye_disease.monitoring.job import DriftJob, Outcome
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.profiles.reference import Reference
-from eye_disease.registry.production import RegistryUnavailableError
 from eye_disease.verdict.check import Check
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.verdict import Verdict
 from tests.support.drift_logs import give_reference, write_log
@@ -262,7 +262,7 @@ def test_a_roll_back_waits_for_the_registry(
 ) -> None:
     request = replace(REQUEST, step="rollback")
     text = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')"
-    away = actions(RegistryUnavailableError("no connection"), rollback=text)
+    away = actions(TrackingUnavailableError("no connection"), rollback=text)
     away.ask(request)
     assert list(away.advance(lambda model, version: True)) == []
     assert "is not rolled back yet: no connection" in caplog.text
@@ -280,8 +280,8 @@ def test_nothing_is_on_unless_it_is_asked_for(actions: Callable[..., Actions], t
 
 def test_the_roll_back_is_the_command_of_register_py() -> None:
     command = commands((), True)["rollback"]
-    assert Path(command[1]).is_file()
-    assert command[2:] == ("rollback", "--name", "{model}", "--version", "{version}", "--reason", "{reason}")
+    assert command[:3] == (sys.executable, "-m", "eye_disease")
+    assert command[3:] == ("rollback", "--name", "{model}", "--version", "{version}", "--reason", "{reason}")
 
 
 def test_the_memory_of_an_older_job_is_read(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_the_job_rolls_a_version_back_once_that_answers_wrongly(
     def recorded(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[str, tuple[str, ...]]:
         real = commands(on_raise, auto_rollback)
         text = f"import sys; print(sys.argv[1:], file=open({str(tmp_path / 'runs')!r}, 'a'))"
-        return {step: (sys.executable, "-c", text, *command[2:]) for step, command in real.items()}
+        return {step: (sys.executable, "-c", text, *command[3:]) for step, command in real.items()}
 
     monkeypatch.setattr(job, "commands", recorded)
     made = world(DRIFT_AUTO_ROLLBACK="true")

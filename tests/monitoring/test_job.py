@@ -12,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError, TrackingUnavailableError
+from eye_disease.common.lock import only_run
 from eye_disease.monitoring import alerts, job, window
 from eye_disease.monitoring.job import DriftJob, Outcome
-from eye_disease.monitoring.package_cache import PackageUnavailableError
-from eye_disease.monitoring.probe import Health
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.statuses import read_statuses
@@ -24,8 +23,10 @@ from eye_disease.profiles.layout import EMBEDDING
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
-from tests.support.drift_logs import give_reference, write_log
+from model_code.promise import Promise
+from tests.support.drift_logs import give_promise, give_reference, write_log
 from tests.support.drift_records import CLASSES, make_errors, make_records
 from tests.support.drift_standins import Mlflow, People
 from tests.support.logs import MODEL, NOON, minutes
@@ -211,7 +212,7 @@ def test_nothing_is_written_where_tracking_is_off(world: World) -> None:
 @pytest.mark.usefixtures("small_report")
 def test_a_window_waits_for_its_reference(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable(*arguments: Any) -> None:
-        raise PackageUnavailableError("no connection")
+        raise TrackingUnavailableError("no connection")
 
     with monkeypatch.context() as patched:
         patched.setattr("eye_disease.monitoring.package_cache.Packages.find", unavailable)
@@ -301,6 +302,49 @@ def test_labels_count_as_realised_performance(world: World) -> None:
     assert outcome.found.realised.labelled == len(answers) > 5
     assert world.mlflow.metric("realised_accuracy") == [(2, 0.0)]
     assert ("accuracy", "realised") in {(check.stream, check.statistic) for check in outcome.found.verdict.reasons}
+
+
+@pytest.mark.usefixtures("small_report")
+def test_what_labels_say_of_reported_answers_is_held_against_the_promise(world: World) -> None:
+    give_promise(world.state, Promise(0.08, 0.05, 0.95, 0.7, None, None, 0.6, 400))
+    world.write(_records(120, seed=1))
+    world.run()
+    answers = [one for one in read_records(world.log) if one["predicted_class"]]
+    labels = [one["predicted_class"] if i % 3 else "cataract" for i, one in enumerate(answers)]
+    reported = [
+        (one["predicted_class"], label) for one, label in zip(answers, labels, strict=True) if one["decision"] == "report"
+    ]
+    wrong = sum(given != label for given, label in reported)
+    file = world.log.with_suffix(".csv")
+    rows = (f"{one['prediction_id']},{label}" for one, label in zip(answers, labels, strict=True))
+    file.write_text("\n".join(["prediction_id,label", *rows]))
+    LabelBook(Storage(str(world.log)), MODEL).import_file(file, "grader-1", world.now)
+    world.write(_records(60, seed=2))
+    (outcome,) = world.run()
+    assert outcome.found is not None
+    share = outcome.found.realised.error_among_reported
+    assert (round(share.value * share.n), share.n) == (wrong, len(reported))
+    assert ("report", "error_share", "drift") in {
+        (one.stream, one.statistic, one.level) for one in outcome.found.verdict.reasons
+    }
+    for name, value in (
+        ("realised_error_among_reported", share.value),
+        ("realised_error_among_reported_low", share.low),
+        ("promised_error_among_reported", 0.08),
+        ("drift/report_error_share_limit", 0.08),
+    ):
+        assert world.mlflow.metric(name)[-1] == (2, pytest.approx(value))
+
+
+@pytest.mark.usefixtures("small_report")
+def test_a_promise_that_cannot_be_read_is_named(world: World) -> None:
+    give_promise(world.state, Promise(0.08, 0.05, 0.95, None, None, None, 0.0, 400))
+    facts = world.state / "packages" / MODEL / "1" / "model.json"
+    facts.write_text(facts.read_text().replace("max_error", "largest_error"))
+    world.write(_records(60, seed=1))
+    (outcome,) = world.run()
+    assert outcome.failed
+    assert "model.json does not hold a promise of this release (TypeError" in outcome.why_not
 
 
 def test_a_second_run_at_the_same_time_does_nothing(world: World) -> None:

@@ -13,7 +13,12 @@ from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.protos.service_pb2 import LogBatch
+from mlflow.utils.proto_json_utils import message_to_json
+from mlflow.utils.validation import MAX_BATCH_LOG_REQUEST_SIZE
 
+from eye_disease.common.mlflow_client import METRICS_PER_REQUEST
 from eye_disease.monitoring import mlflow_writer
 from eye_disease.monitoring.metrics import Point
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
@@ -152,6 +157,51 @@ def test_a_large_batch_is_sent_in_chunks(proxy: Proxy, client: MlflowClient, spo
     assert _held(client, version) == Counter(POINTS)
 
 
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_no_point_is_lost_when_the_server_fails_between_two_requests(
+    proxy: Proxy, client: MlflowClient, spool: Spool, version: str, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """MLflow's client makes two requests of 1,000 metrics and a tag: whatever it is given must be one."""
+    monkeypatch.setattr(mlflow_writer, "_CHUNK", METRICS_PER_REQUEST)
+    points = [Point("p" * 250, float(n), 1_700_000_000_000 + n, n) for n in range(2_100)]
+    spool.put(_batch(version), points, {})
+    asked = 0
+
+    def fault(path: str, forward: Callable[[], Any]) -> Any:
+        nonlocal asked
+        asked += "log-batch" in path
+        if asked < 2:
+            return forward()
+        if lost == "answer":
+            forward()
+        return None
+
+    proxy.fault = fault
+    assert spool.send(_writer(proxy.url), 60) == 1
+    proxy.fault = lambda path, forward: forward()
+    assert spool.send(_writer(proxy.url), 60) == 0
+    assert _held(client, version) == Counter(points)
+
+
+def test_a_request_holds_what_the_client_makes_one_request_of(
+    client: MlflowClient, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest chunk, of the longest names, with a tag: through the real client into a real server."""
+    run_id = _writer(client.tracking_uri).run_id(MODEL, version)
+    sizes, log_batch = [], client._tracking_client.store.log_batch
+
+    def counted(run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]) -> None:
+        sizes.append(len(metrics))
+        request = LogBatch(run_id=run_id, metrics=[one.to_proto() for one in metrics], tags=[one.to_proto() for one in tags])
+        assert len(message_to_json(request)) < MAX_BATCH_LOG_REQUEST_SIZE
+        log_batch(run_id, metrics, params, tags)
+
+    monkeypatch.setattr(client._tracking_client.store, "log_batch", counted)
+    metrics = [Metric("眼" * 250, n / 7, 1_700_000_000_000 + n, 10_000_000 + n) for n in range(METRICS_PER_REQUEST)]
+    client.log_batch(run_id, metrics, tags=[RunTag("monitoring.sent", "x" * 100)])
+    assert sizes == [METRICS_PER_REQUEST]
+
+
 def test_a_server_that_goes_away_at_any_call(proxy: Proxy, client: MlflowClient, tmp_path: Path, version: str) -> None:
     """From its answer to the n-th call on it is gone; the next run finds it back."""
     points, last = POINTS[:6], 0
@@ -251,13 +301,83 @@ def test_a_run_is_found_again_and_two_jobs_agree_on_one(
     assert len(client.search_runs([experiment], f"tags.`monitoring.version` = '{version}'")) == 1
 
 
-def test_a_deleted_run_is_made_anew(client: MlflowClient, spool: Spool, version: str) -> None:
+def test_results_for_a_deleted_experiment_wait_until_it_is_restored(
+    client: MlflowClient, spool: Spool, version: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"deleted-{version}"
+    writer = MlflowWriter(client, name, 20)
+    spool.put(_batch(version, 1), POINTS, {})
+    spool.send(writer, 60)
+    experiment = client.get_experiment_by_name(name).experiment_id
+    client.delete_experiment(experiment)
+    later = [replace_step(point) for point in POINTS]
+    spool.put(_batch(version, 2), later, {"report.html": b"<html>"})
+    assert spool.send(writer, 60) == 1
+    assert f"Restore it: mlflow experiments restore --experiment-id {experiment}" in caplog.text
+    assert writer.run_page(MODEL, version) is None
+    client.restore_experiment(experiment)
+    assert spool.send(writer, 60) == 0
+    assert not (tmp_path / "refused").exists()
+    run_id = writer.run_id(MODEL, version)
+    held = [one.step for name in ("prob_a", "prediction_confidence") for one in client.get_metric_history(run_id, name)]
+    assert sorted(held) == sorted(point.step for point in POINTS + later)
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_what_is_deleted_while_results_go_out_costs_none_of_them(
+    proxy: Proxy, client: MlflowClient, spool: Spool, version: str, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    name = f"deleted-{version}"
+
+    def fault(path: str, forward: Callable[[], Any]) -> Any:
+        if sum("log-batch" in call for call in proxy.calls) == 2 and "log-batch" in path:
+            run_id = MlflowWriter(client, name, 20).run_id(MODEL, version)
+            experiment = client.get_experiment_by_name(name).experiment_id
+            client.delete_run(run_id) if what == "run" else client.delete_experiment(experiment)
+        return forward()
+
+    proxy.fault = fault
+    spool.put(_batch(version), POINTS, {})
+    assert spool.send(MlflowWriter(MlflowClient(proxy.url), name, 20), 60) == 1
+    assert f"mlflow {what}s restore --{what}" in caplog.text
+    if what == "experiment":
+        client.restore_experiment(client.get_experiment_by_name(name).experiment_id)
+    writer = MlflowWriter(client, name, 20)
+    assert spool.send(writer, 60) == 0
+    history = client.get_metric_history(writer.run_id(MODEL, version), "prob_a")
+    assert sorted(one.step for one in history) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_model_whose_name_holds_quotes_has_its_run(client: MlflowClient, spool: Spool, version: str) -> None:
+    writer = _writer(client.tracking_uri)
+    for model in ("a'b", 'a`b"c', "a' or tags.x = 'y"):
+        spool.put(_batch(version, 1, model=model), POINTS, {})
+        assert spool.send(writer, 60) == 0
+        run = client.get_run(writer.run_id(model, version))
+        assert (run.data.tags["monitoring.model"], run.data.metrics["prob_a"]) == (model, POINTS[-1].value)
+
+
+def test_no_password_of_the_server_is_in_the_address_or_in_the_log(
+    tracking: Served, spool: Spool, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = tracking.url.removeprefix("http://")
+    page = _writer(f"http://eve:hunter2@{address}").run_page(MODEL, version)
+    assert page is not None
+    assert page.startswith(f"http://{address}/#/experiments/")
+    spool.put(_batch(version), POINTS, {})
+    assert spool.send(_writer(f"http://eve:hunter2@127.0.0.1:{free_port()}"), 60) == 1
+    assert "results wait for MLflow" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_a_deleted_run_is_made_anew(client: MlflowClient, spool: Spool, version: str, caplog: pytest.LogCaptureFixture) -> None:
     writer = _writer(client.tracking_uri)
     first = writer.run_id(MODEL, version)
     client.delete_run(first)
     spool.put(_batch(version), POINTS, {})
     assert spool.send(writer, 60) == 0
     assert writer.run_id(MODEL, version) != first
+    assert f"mlflow runs restore --run-id {first}" in caplog.text
     assert _held(client, version) == Counter(POINTS)
 
 

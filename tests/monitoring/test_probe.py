@@ -13,11 +13,13 @@ from typing import Any
 import mlflow
 import pytest
 
-from eye_disease.monitoring.package_cache import Packages, PackageUnavailableError
-from eye_disease.monitoring.probe import Canary, Health, probe
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.monitoring.package_cache import Packages
+from eye_disease.monitoring.probe import Canary, probe
 from eye_disease.monitoring.served import probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
+from eye_disease.verdict.health import Health
 from tests.support.servers import NAME, PROJECT, Served, free_port, read_records
 
 PACKAGE = PROJECT / "models"
@@ -86,7 +88,7 @@ def test_the_package_of_a_registered_version_is_fetched_once(
     assert packages.find("no-such-model", "1") is None
     mlflow.set_tracking_uri(f"http://127.0.0.1:{free_port()}")
     assert packages.find(NAME, "1") == fetched
-    with pytest.raises(PackageUnavailableError):
+    with pytest.raises(TrackingUnavailableError):
         packages.find(NAME, "2")
     mlflow.set_tracking_uri(None)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eye_disease.common.lock import BUSY_EXIT_STATUS, BusyError, only_run
+from eye_disease.common.errors import BusyError
+from eye_disease.common.lock import only_run
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from tests.support.servers import PROJECT, environment
 
@@ -160,7 +161,7 @@ def test_every_scheduler_runs_the_same_command_at_the_same_beat() -> None:
     service.read_string(_deployed("drift-job.service"))
     timer.read_string(_deployed("drift-job.timer"))
     assert service["Service"]["ExecStart"].endswith("python drift_job.py run")
-    assert service["Service"]["SuccessExitStatus"] == str(BUSY_EXIT_STATUS)
+    assert service["Service"]["SuccessExitStatus"] == str(BusyError.exit_status)
     assert timer["Timer"]["OnCalendar"] == "*:0/15"
 
 

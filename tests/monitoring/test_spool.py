@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from eye_disease.common.errors import TrackingRefusedError, TrackingUnavailableError
 from eye_disease.monitoring.metrics import Point, metric_name, prediction_points, window_points
-from eye_disease.monitoring.spool import Batch, Spool, TrackingRefusedError, TrackingUnavailableError, Waiting
+from eye_disease.monitoring.spool import Batch, Spool, Waiting
 from eye_disease.records.lines import parse
 from tests.support.logs import CLASSES, NOON, failed, minutes, record
 

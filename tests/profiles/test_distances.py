@@ -5,7 +5,6 @@ from scipy.spatial.distance import jensenshannon
 
 from eye_disease.profiles.distances import (
     chi_square_p_value,
-    holm,
     js_distance,
     ks_distance,
     ks_p_value,
@@ -89,12 +88,6 @@ def test_shares_and_means() -> None:
     assert mean_p_value(0, 1, 10, 10) == 0.5
     assert mean_p_value(1.96, np.sqrt(50), 100, 100) == pytest.approx(0.025, abs=1e-4)
     assert (mean_p_value(0.1, 0, 5, 5), mean_p_value(0, 0, 5, 5)) == (0, 1)
-
-
-def test_holm_is_the_step_down() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005], 0.05) == [True, False, False, True]
-    assert holm([0.02, 0.02, 0.02], 0.05) == [False, False, False]
-    assert holm([], 0.05) == []
 
 
 @pytest.mark.parametrize("test", [mmd, domain_classifier])

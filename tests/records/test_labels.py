@@ -4,15 +4,18 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as papq
 import pytest
+from openpyxl import Workbook
 
+from eye_disease.evaluation.shares import Share
 from eye_disease.records.ingest import ingest
-from eye_disease.records.labels import FeedbackError, Label, LabelBook, Labels, time_of
+from eye_disease.records.labels import FeedbackError, Imported, Label, LabelBook, Labels, time_of
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
-from eye_disease.verdict.realised import join
+from eye_disease.verdict.realised import join, performance_of
 from tests.support.logs import CLASSES, MODEL, NOON, append, failed, minutes, prediction_id, record
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -87,6 +90,21 @@ def test_labels_of_errors_alone_give_no_figures(book: LabelBook, written: list[d
     assert realised.unanswered == 1
 
 
+def test_reported_answers_are_counted_by_themselves() -> None:
+    """Six reported, one of them wrong; two labels of a disease, one of which was reported as healthy."""
+    answered = ["normal"] * 5 + ["glaucoma", "glaucoma", "normal"]
+    labels = ["normal"] * 4 + ["cataract", "glaucoma", "normal", "normal"]
+    decisions = ["report"] * 6 + ["review", "retake"]
+    columns = {"predicted_class": answered, "confidence": [0.9] * 8, "decision": decisions, "label": labels}
+    found = performance_of(pa.table(columns))
+    assert found.error_among_reported == Share.exact(np.arange(6) == 0)
+    assert found.missed == Share.exact(np.array([True, False]))
+    held_back = performance_of(pa.table(columns | {"decision": ["review"] * 8}))
+    assert (held_back.error_among_reported, held_back.missed.value) == (None, 0.0)
+    others = performance_of(pa.table(columns | {"predicted_class": ["b"] * 8, "label": ["a"] * 8}))
+    assert others.missed is None, "a model without a healthy class misses nothing"
+
+
 def test_the_same_label_again_changes_nothing(tmp_path: Path, book: LabelBook, written: list[dict]) -> None:
     book.add(_id(written[0]), "normal", "specialist-1", LATER)
     before = sorted(path.name for path in (tmp_path / MODEL / "_labels").iterdir())
@@ -134,7 +152,7 @@ def test_a_csv_file_is_imported_once(book: LabelBook, written: list[dict], tmp_p
     rows = [f"{_id(written[0])},normal,,", f"{_id(written[1]).upper()}, glaucoma ,specialist-2,2026-03-04T10:00:00+02:00"]
     file = tmp_path / "labels.csv"
     file.write_text("prediction_id,label,by,at\n" + "\n".join(rows) + "\n")
-    assert [book.import_file(file, "importer", LATER) for _ in range(2)] == [2, 2]
+    assert [book.import_file(file, "importer", LATER) for _ in range(2)] == [Imported(2, [])] * 2
     labels = book.read()
     assert labels.repeated == 0
     assert labels.current[_id(written[0])] == Label(_id(written[0]), "normal", "importer", LATER)
@@ -146,32 +164,60 @@ def test_a_parquet_file_is_imported(book: LabelBook, written: list[dict], tmp_pa
     times = [datetime(2026, 3, 4, 8, tzinfo=UTC), None]
     table = pa.table({"label": ["normal", "glaucoma"], "prediction_id": [_id(one) for one in written[:2]], "at": times})
     papq.write_table(table, tmp_path / "labels.parquet")
-    assert book.import_file(tmp_path / "labels.parquet", "importer", LATER) == 2
+    assert book.import_file(tmp_path / "labels.parquet", "importer", LATER) == Imported(2, [])
     assert [book.read().current[_id(one)].at for one in written[:2]] == [times[0], LATER]
 
 
-def test_an_import_is_all_or_nothing_and_names_the_wrong_rows(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
-    good = f"{_id(written[0])},normal,2026-03-04"
-    wrong = ["17,normal,", f"{_id(written[1])},drusen,", f"{_id(written[1])},,", f"{_id(written[2])},normal,yesterday"]
+def test_a_wrong_row_costs_itself_and_is_listed(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
+    good = [f"{_id(written[0])};normal;2026-03-04;", f"{_id(written[3])};glaucoma;;"]
+    wrong = ["17;normal;", f"{_id(written[1])};drusen;", f"{_id(written[1])};;", f"{_id(written[2])};normal;yesterday"]
     file = tmp_path / "labels.csv"
-    file.write_text("prediction_id,label,at\n" + "\n".join([good, *wrong, *wrong]) + "\n")
-    with pytest.raises(FeedbackError) as caught:
-        book.import_file(file, "importer", LATER)
-    said = str(caught.value)
-    for part in ("labels.csv row 2: prediction_id='17'", "row 3: label='drusen'", "row 4: label=''", "row 5: at='yesterday'"):
-        assert part in said
-    assert said.endswith("(and 3 more)")
+    rows = [" Prediction_ID ; LABEL;At;", good[0], *wrong, f"{_id(written[2])};normal;;;surplus", good[1], ";;;"]
+    file.write_bytes("\r\n".join(rows).encode("utf-16"))
+    done = book.import_file(file, "importer", LATER)
+    assert done.taken == 2
+    said = (
+        "line 3: prediction_id='17'",
+        "line 4: label='drusen'",
+        "line 5: label=''",
+        "line 6: at='yesterday'",
+        "line 7: has 5",
+    )
+    assert len(done.refused) == len(said)
+    assert all(line.startswith(start) for line, start in zip(done.refused, said, strict=True))
+    assert {one: label.label for one, label in book.read().current.items()} == {
+        _id(written[0]): "normal",
+        _id(written[3]): "glaucoma",
+    }
+
+
+def test_a_file_of_wrong_rows_only_is_refused(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("prediction_id,label\n" + "17,normal\n" * 7)
+    with pytest.raises(FeedbackError, match=r"labels.csv: no row can be taken. line 2: prediction_id='17'.* and 2 more"):
+        book.import_file(tmp_path / "labels.csv", "importer", LATER)
     assert book.read().current == {}
 
 
+def test_a_workbook_is_imported(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
+    (made := Workbook()).active.append(["prediction_id", "label", "at"])
+    made.active.append([_id(written[0]), "glaucoma", datetime(2026, 3, 4, 8)])
+    made.save(tmp_path / "labels.xlsx")
+    assert book.import_file(tmp_path / "labels.xlsx", "importer", LATER) == Imported(1, [])
+    assert book.read().current[_id(written[0])].at == datetime(2026, 3, 4, 8, tzinfo=UTC)
+
+
 def test_files_that_hold_no_labels_are_explained(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
-    cases = {"labels.txt": (b"x", "expected a .csv or .parquet"), "a.csv": (b"id,label\n1,2\n", "no column prediction_id")}
-    cases |= {"b.parquet": (b"junk", "cannot be read"), "c.csv": (b"", "cannot be read")}
+    cases = {
+        "labels.txt": (b"x", r"lacks the columns \['label', 'prediction_id'\]"),
+        "a.csv": (b"id,label\n1,2\n", "prediction_id"),
+    }
+    cases |= {"b.parquet": (b"junk", "lacks"), "c.csv": (b"", "is empty"), "d.parquet": (b"PAR1junk", "cannot be read")}
     for name, (content, explanation) in cases.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(FeedbackError, match=explanation):
+        with pytest.raises(FeedbackError, match=explanation) as caught:
             book.import_file(tmp_path / name, "importer", LATER)
-    with pytest.raises(FeedbackError, match="cannot be read"):
+        assert name in str(caught.value)
+    with pytest.raises(FeedbackError, match="is not a file"):
         book.import_file(tmp_path / "nowhere.csv", "importer", LATER)
 
 

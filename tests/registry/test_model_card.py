@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.registry import card_sections as sections
@@ -15,6 +18,8 @@ from eye_disease.registry.gate.judge import Judgement
 from eye_disease.registry.model_card import AUTHORS_CARD, MAX_DESCRIPTION, description, model_card
 from model_code.package import ModelFacts, Statistics
 from model_code.preprocessing import Recipe
+from model_code.promise import Bounded, Promise
+from tests.support.answers import answering, labelled, seeing
 from tests.support.photos import PACKAGE
 
 BUNDLED = ModelFacts.load(PACKAGE)
@@ -51,7 +56,8 @@ def test_the_card_of_the_bundled_model_has_every_section_and_its_makers_words(bu
     headings = [line for line in card.splitlines() if line.startswith(("# ", "## "))]
     assert headings == [
         "# eye, version 3",
-        *(f"## {name}" for name in ("Intended use", "Model", "Data and split", "Figures", "Calibration", "Input envelope")),
+        *(f"## {name}" for name in ("Intended use", "Model", "Data and split", "Figures", "Within a source")),
+        *(f"## {name}" for name in ("Promise", "Fairness", "Calibration", "Input envelope")),
         *(f"## {name}" for name in ("Limits", "Gate", "Change history", "What its makers say")),
     ]
     assert "Not a medical device" in card
@@ -68,6 +74,9 @@ def test_the_card_of_a_model_of_ones_own_says_what_is_unknown(own: FetchedVersio
     card = model_card(own)
     assert "Unknown: the package keeps no validation figures" in card
     assert "Training data and split: not recorded" in card
+    assert "Figures within a source: not recorded." in card
+    assert "Nothing is promised of answers with decision `report`." in card
+    assert "Neither age nor sex is known" in card
     assert "does not notice photos unlike its training photos" in card
     assert "does not notice ungradable photos" in card
     assert "drift can be judged by fixed limits only" in card
@@ -100,6 +109,52 @@ def test_the_gates_verdict_stands_in_the_description(bundled: FetchedVersion) ->
     assert "latency" not in said
     assert "| latency | 5 | at most 9 | ok |" in "\n".join(sections.gate(judged, checks))
     assert sections.gate(judged, checks[:1])[0] == "Passed. Judged on 40 labelled photos (set ab)."
+
+
+def _with_breakdown() -> tuple[ModelFacts, Breakdown]:
+    """A model that is blind for the old."""
+    rows = labelled(600)
+    scores = np.where((rows["age"] >= 70).to_numpy()[:, None], np.eye(4)[0], seeing(rows))
+    breakdown = Breakdown.of(answering(rows, scores, np.arange(600) % 2 == 0))
+    return replace(BUNDLED, provenance=json.loads(json.dumps(breakdown.as_dict()))), breakdown
+
+
+def test_the_figures_within_each_source_stand_beside_the_pooled_ones() -> None:
+    facts, breakdown = _with_breakdown()
+    said = "\n".join(sections.within_source(sections.breakdown_of(facts, None)))
+    for one in breakdown.within.separations:
+        assert f"| {one.name} | {one.source} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} |" in said
+    north = breakdown.within.sources["north"]
+    assert f"| north | {north.accuracy.n} | {north.accuracy.value:.3f} (" in said
+    assert f"{north.error_among_reported.value:.3f} ({north.error_among_reported.low:.3f}" in said
+    assert said.index("| glaucoma | all sources |") < said.index("| glaucoma | north |")
+
+
+def test_fairness_shows_every_group_and_names_who_fares_worse() -> None:
+    facts, breakdown = _with_breakdown()
+    said = "\n".join(sections.fairness(sections.breakdown_of(facts, None)))
+    old = breakdown.groups.parts["age"]["70 and over"]
+    assert (
+        f"| 70 and over | {old.accuracy.n} | {old.accuracy.value:.3f} ({old.accuracy.low:.3f} - {old.accuracy.high:.3f}) |"
+        in said
+    )
+    assert "| age | photos | accuracy | recall cataract | recall diabetic_retinopathy |" in said
+    assert "Worse than the others by more than chance explains:" in said
+    assert "- accuracy, age 70 and over: " in said
+    assert "sex F" not in said.split("Worse than")[1]
+
+
+def test_the_promise_stands_in_card_and_description(bundled: FetchedVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Promise(0.08, 0.05, 0.95, 0.71, Bounded(14, 310, 0.0692), Bounded(2, 180, 0.0345), 0.641, 640)
+    said = "\n".join(sections.promise(replace(BUNDLED, promise=kept)))
+    assert "at most 8% are wrong" in said and "at most 5% are reported as normal: with 95% confidence" in said
+    assert "| wrong among reported | 14 of 310 | 0.069 | 0.08 |" in said
+    assert "| missed | 2 of 180 | 0.034 | 0.05 |" in said or "| missed | 2 of 180 | 0.035 | 0.05 |" in said
+    assert "64.1% of the validation photos were reported." in said
+    monkeypatch.setattr(FetchedVersion, "facts", replace(BUNDLED, promise=kept))
+    assert said.splitlines()[0] in description(bundled, "run-7")
+    nothing = replace(BUNDLED, promise=Promise(0.08, 0.05, 0.95, None, None, None, 0.0, 640))
+    assert "so nothing is reported" in sections.promise(nothing)[0]
 
 
 def _trained(photos: list[tuple[str, str, str, int]], groups: int) -> ModelFacts:

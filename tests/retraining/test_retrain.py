@@ -16,7 +16,8 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from eye_disease.common.lock import BusyError, only_run
+from eye_disease.common.errors import BusyError, TrackingUnavailableError
+from eye_disease.common.lock import only_run
 from eye_disease.evaluation.figures import measure
 from eye_disease.monitoring.action_rules import Request
 from eye_disease.monitoring.actions import Actions, commands
@@ -25,7 +26,7 @@ from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore
 from eye_disease.registry.gate.gate import GateError
-from eye_disease.registry.production import RegistryUnavailableError, version_in_production
+from eye_disease.registry.production import version_in_production
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
 from eye_disease.registry.versions import look
@@ -342,6 +343,6 @@ def test_the_version_in_production_is_the_registrys(clinic: Clinic, monkeypatch:
     client.delete_registered_model_alias(TINY, "production")
     assert version_in_production(TINY, 5) == "1", "by its stage"
     client.set_registered_model_alias(TINY, "production", "1")
-    with monkeypatch.context() as patch, pytest.raises(RegistryUnavailableError):
+    with monkeypatch.context() as patch, pytest.raises(TrackingUnavailableError):
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         version_in_production(TINY, 1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eye_disease.cli import retrain as cli
-from eye_disease.common.lock import BusyError
+from eye_disease.common.errors import BusyError
 from eye_disease.registry.gate.gate import GateError
 from eye_disease.retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError
 from eye_disease.retraining.settings import RetrainSettings

@@ -24,6 +24,8 @@ COLUMNS = [
     "prob_normal",
     "decision",
     "low_confidence",
+    "other_finding",
+    "other_finding_score",
     "gradable",
     "out_of_distribution",
     "ood_score",

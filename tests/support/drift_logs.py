@@ -1,12 +1,15 @@
 """Inference logs and references made of synthetic records, for the job as a whole."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
+from model_code.package import FACTS_FILE
+from model_code.promise import Promise
 from tests.support.drift_records import CLASSES
 from tests.support.logs import MODEL, prediction_id, record
 
@@ -21,6 +24,12 @@ def write_log(log: Path, records: pa.Table, start: datetime, process: str, versi
             kept = {name: value for name, value in row.items() if name not in ("timestamp", "prediction_id")}
             made = record(i, time, process, CLASSES, model_version=version, prediction_id=prediction_id(time), **kept)
             file.write(json.dumps(made) + "\n")
+
+
+def give_promise(state_dir: Path, promise: Promise, version: str = "1") -> None:
+    """As part of the package that `give_reference` gave; of its facts only the promise is of use to the job."""
+    facts = {"promise": asdict(promise), "a field of another release": 7}
+    (state_dir / "packages" / MODEL / version / FACTS_FILE).write_text(json.dumps(facts))
 
 
 def give_reference(state_dir: Path, reference: Reference, version: str = "1") -> None:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring.metrics import Point
-from eye_disease.monitoring.spool import TrackingUnavailableError, Waiting
+from eye_disease.monitoring.spool import Waiting
 
 
 class Mlflow:

@@ -36,6 +36,8 @@ def record(
         "confidence": 0.7,
         "decision": "report",
         "low_confidence": False,
+        "other_finding": False,
+        "other_finding_score": 0.1,
         "gradable": True,
         "out_of_distribution": False,
         "ood_score": 0.5,

@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from eye_disease.training.duplicates import contradicting, find_duplicates, joined_groups
+from eye_disease.evaluation.class_folders import NESTED
+from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_duplicates, joined_groups
+from eye_disease.evaluation.manifest import LEFT_OUT
+from eye_disease.evaluation.photo_files import NO_PHOTO
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.prepare import DUPLICATES, prepare_photos
 from eye_disease.training.split import DataError, check, of_folder, read_manifest, split
@@ -33,17 +36,27 @@ def test_a_folder_a_class_is_a_manifest(tmp_path: Path) -> None:
     assert rows[["path", "label"]].to_numpy().tolist() == [["a/1.png", "a"], ["b/2.JPG", "b"]]
     assert rows["group"].tolist() == rows["path"].tolist()
     assert rows["split"].isna().all()
+    assert rows.attrs[LEFT_OUT] == {NO_PHOTO: ["a/notes.txt"], NESTED: ["a/deeper/3.png"]}
 
 
 def test_a_manifest_is_read_with_what_it_knows(tmp_path: Path) -> None:
     rows = read_manifest(_csv(tmp_path, "path,label,group,eye\n1.jpg,x,7,left\n2.jpg,y,8,right\n"))
-    assert rows.to_dict("list") | {"split": None} == {
+    unknown = dict.fromkeys(("split", "sex", "finding", "grade", "age"))
+    assert rows.to_dict("list") | unknown == {
         "path": ["1.jpg", "2.jpg"],
         "label": ["x", "y"],
         "source": ["unknown", "unknown"],
         "group": ["7", "8"],
-        "split": None,
+        **unknown,
     }
+    assert rows[list(unknown)].isna().all(axis=None)
+
+
+def test_grade_age_sex_and_finding_are_kept_where_they_are_known(tmp_path: Path) -> None:
+    rows = read_manifest(_csv(tmp_path, "path,label,grade,age,sex,finding\n1.jpg,x,2,61,F,drusen\n2.jpg,y,,,,\n"))
+    assert rows.iloc[0][["grade", "age", "sex", "finding"]].tolist() == [2.0, 61.0, "F", "drusen"]
+    assert rows.iloc[1][["grade", "age", "sex", "finding"]].isna().all()
+    assert (rows["grade"].dtype, rows["age"].dtype) == ("float64", "float64")
 
 
 @pytest.mark.parametrize(
@@ -53,11 +66,27 @@ def test_a_manifest_is_read_with_what_it_knows(tmp_path: Path) -> None:
         ("path,label\n1.jpg,\n2.jpg,y\n3.jpg,\n", r"no label in the lines 2, 4"),
         ("path,label,split\n1.jpg,x,test\n", r"the splits \['test'\]. Expected only train and val"),
         ("path,label,group\n1.jpg,x,\n2.jpg,x,3\n", r"no group in the lines 2"),
+        ("path,label,grade\n1.jpg,x,\n2.jpg,x,5\n3.jpg,x,mild\n", r"no grade from 0 to 4 in the lines 3, 4. Leave it empty"),
+        ("path,label,age\n1.jpg,x,-1\n", r"no age from 0 to 130 in the lines 2"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_name(text: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=problem):
         read_manifest(_csv(tmp_path, text))
+
+
+def test_a_manifest_from_a_clinics_spreadsheet(tmp_path: Path) -> None:
+    rows = " Path;LABEL ;Group;Split;Age;\r\nOD\\João.jpg;normal;7; Train;63,5;\r\nOE\\2.jpg;glaucoma;8;VAL;;\r\n;;;;;\r\n"
+    (tmp_path / "manifest.csv").write_bytes(rows.encode("cp1252"))
+    found = read_manifest(tmp_path / "manifest.csv")
+    assert found[["path", "split"]].to_numpy().tolist() == [["OD/João.jpg", "train"], ["OE/2.jpg", "val"]]
+    assert found["age"].iloc[0] == 63.5
+    assert found.index.tolist() == [2, 3]
+
+
+def test_a_row_that_cannot_be_read_stops_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest.csv: line 3 has 3 cells and the header 2; quote"):
+        read_manifest(_csv(tmp_path, "path,label\n1.jpg,x\nleft, 2.jpg,y\n"))
 
 
 def test_no_photos_and_no_file_are_refused(tmp_path: Path) -> None:
@@ -75,6 +104,8 @@ def test_no_photos_and_no_file_are_refused(tmp_path: Path) -> None:
         (["a"] * 20, None, "the one label"),
         (["glaucoma"] * 20 + ["normal"] * 20 + ["glaucomma"] * 5, None, "'glaucomma' .5 photos. looks like 'glaucoma'"),
         (["Normal"] * 5 + ["normal"] * 20 + ["other"] * 20, None, "'Normal' .5 photos. looks like 'normal'"),
+        (["Normal"] * 10 + ["normal"] * 10, None, "'normal' .10 photos. looks like 'Normal'"),
+        (["diabetic retinopathy"] * 9 + ["diabetic_retinopathy"] * 9 + ["x"] * 9, None, "looks like"),
         (["a"] * 20 + ["b"] * 3, None, "Too few photos of {'b': 3}"),
         (["a"] * 20 + ["b"] * 20, ("a", "b", "c"), "Too few photos of {'c': 0}"),
         (["a"] * 20 + ["b"] * 20, ("a", "c"), r"labels \['b'\] are not among the classes"),
@@ -105,6 +136,25 @@ def test_the_split_keeps_groups_whole_and_classes_in_proportion() -> None:
     assert share.to_dict() == pytest.approx({"a": 0.2, "b": 0.2}, abs=0.05)
     again = split(rows.assign(split=None), 0.2, seed=1)
     assert (again["split"] == rows["split"]).all()
+
+
+@pytest.mark.parametrize("photos", [4, 5, 6, 7])
+@pytest.mark.parametrize("classes", ["ab", "abcd"])
+def test_as_few_photos_as_are_asked_for_can_be_split(photos: int, classes: str) -> None:
+    """A sixth of the photos is not one of each of four classes; each side gets one all the same."""
+    labels = list(classes) * photos
+    names = [str(i) for i in range(len(labels))]
+    rows = _rows(path=names, label=labels, group=names)
+    assert check(rows, None) == tuple(classes)
+    for seed in range(5):
+        sides = split(rows, 0.15, seed).groupby("split")["label"].nunique()
+        assert sides.to_dict() == {"train": len(classes), "val": len(classes)}
+
+
+def test_a_class_of_one_patient_is_refused_in_a_sentence() -> None:
+    rows = _rows(path=[str(i) for i in range(12)], label=["a"] * 6 + ["b"] * 6, group=["one"] * 6 + list("uvwxyz"))
+    with pytest.raises(DataError, match=r"has no photo of \['a'\].*photos of other patients"):
+        split(rows, 0.15, seed=1)
 
 
 def test_a_given_split_is_kept_and_a_group_on_both_sides_refused() -> None:
@@ -138,7 +188,7 @@ def test_copies_are_found_however_they_were_changed() -> None:
     ]
     squares = np.stack([np.asarray(disc_square(photo, RECIPE)) for photo in [*originals, *copies]])
     rows = _rows(path=[str(i) for i in range(16)], label=["a"] * 12 + ["b", "a", "a", "a"])
-    pairs = find_duplicates(rows, squares)
+    pairs = find_duplicates(rows, [Fingerprint.of(square) for square in squares])
     assert sorted(zip(pairs["first"], pairs["second"], strict=True)) == [(0, 12), (1, 13), (2, 14), (3, 15)]
     assert pairs.set_index("first")["identical"].to_dict() == {0: True, 1: False, 2: False, 3: False}
     assert contradicting(pairs)[["path_1", "path_2"]].to_numpy().tolist() == [["0", "12"]]
@@ -190,6 +240,26 @@ def test_a_photo_with_two_labels_is_refused_or_left_out(photos: Path, tmp_path: 
     assert not {"a/0.png", "b/copy.png"} & set(prepared.rows["path"])
     reported = pd.read_csv(tmp_path / "work" / DUPLICATES)
     assert reported[["path_1", "path_2", "identical"]].to_numpy().tolist() == [["a/0.png", "b/copy.png", True]]
+
+
+def test_a_source_that_gives_a_class_away_is_warned_of_and_nothing_is_refused(photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).assign(source=lambda rows: np.where(rows["label"] == "b", "hospital", ["clinic", "street"] * 10))
+    prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", drop_bad=False, validation_share=0.3, seed=1)
+    assert len(prepared.photos.rows) == 20
+    warned = [remark for remark in prepared.remarks if remark.startswith("Warning: ")]
+    assert [remark.split(":")[1] for remark in warned] == [
+        " All 10 photos of b come from one source, hospital",
+        " All 5 photos of the source clinic are a",
+        " All 10 photos of the source hospital are b",
+        " All 5 photos of the source street are a",
+    ]
+
+
+@pytest.mark.parametrize("source", [["here"] * 20, ["here"] * 10 + ["there"] * 10])
+def test_classes_that_share_their_sources_are_not_warned_of(source: list[str], photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).sort_values("path", key=lambda paths: paths.str.split("/").str[1]).assign(source=source)
+    prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", drop_bad=False, validation_share=0.3, seed=1)
+    assert not any("Warning" in remark for remark in prepared.remarks)
 
 
 def test_squares_keep_the_order_of_the_rows(photos: Path, tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from eye_disease.monitoring.probe import Health
+from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.layout import EMBEDDING, Layout
 from eye_disease.profiles.profile import MAX_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.explain import explain
+from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.verdict import Verdict, judge
+from model_code.promise import Bounded, Promise
 from tests.support.drift_records import CLASSES, make_errors, make_records, replace_column
 
 LIMITS = DriftLimits()
@@ -257,6 +260,40 @@ def test_a_drift_of_records_without_probabilities_is_called_acquisition(referenc
     bare = make_records(100, seed=34, sharpness=0.5).drop_columns([f"prob_{name}" for name in CLASSES])
     found = verdict(bare, reference)
     assert (found.status, found.kind) == ("drift", "acquisition")
+
+
+def promised(wrong: int, reported: int) -> RealisedPerformance:
+    return replace(realised(0, 0), error_among_reported=Share.exact(np.arange(reported) < wrong) if reported else None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reported", "level"),
+    [(0, 0, None), (4, 60, None), (8, 60, "warning"), (20, 60, "drift"), (60, 1_000, None), (160, 1_000, "drift")],
+)
+def test_the_promise_of_report_is_held_against_what_labels_say(
+    wrong: int, reported: int, level: str | None, reference: Reference
+) -> None:
+    """8 % are promised: 8 of 60 may be chance, 20 of 60 are none."""
+    promise = Promise(0.08, 0.05, 0.95, 0.7, Bounded(10, 300, 0.056), None, 0.6, 400)
+    found = verdict(make_records(200, seed=26), reference, realised=promised(wrong, reported), promise=promise)
+    assert [one for one in named(found, "performance") if one[0] == "report"] == (
+        [] if level is None else [("report", "error_share", level)]
+    )
+    if level is not None:
+        share = Share.exact(np.arange(reported) < wrong)
+        assert (share.low > promise.max_error) >= (level == "drift"), "an alarm only where the lower bound exceeds the promise"
+        told = next(str(check) for check in found.reasons if check.stream == "report")
+        assert f"limit 0.08, reference 0.0333, n={reported}" in told
+        assert f"labels show {share.low:.3f} to {share.high:.3f}" in told
+    without = verdict(make_records(200, seed=26), reference, realised=promised(wrong, reported))
+    assert not [check for check in without.checks if check.stream == "report"], "nothing is promised, nothing is broken"
+
+
+def test_a_promise_is_judged_without_a_reference_too() -> None:
+    promise = Promise(0.08, 0.05, 0.95, 0.7, None, None, 0.6, 400)
+    found = verdict(make_records(200, seed=26), None, realised=promised(30, 60), promise=promise)
+    assert named(found, "performance") == [("report", "error_share", "drift")]
+    assert "have a specialist look at reported answers too" in explain(found)[1]
 
 
 def test_chance_explains_what_holm_does_not_reject() -> None:

@@ -1,12 +1,14 @@
 """The gate's checks: what is asked, what was found, and a sentence for whoever must mend it. Knows nothing of MLflow."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
+from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures
+from eye_disease.evaluation.groups import Groups
 from eye_disease.evaluation.paired import Paired
 from eye_disease.registry.gate.settings import GateSettings
 from model_code.schema import DECISIONS, answer_types
@@ -25,6 +27,13 @@ class Check:
     passed: bool
     reason: str = ""
     """Why it refuses the version; empty if it passed."""
+    warning: str = ""
+    """What a person should know although it passed."""
+
+    @property
+    def verdict(self) -> str:
+        """`ok`, `WARNING` or `REFUSED`."""
+        return "REFUSED" if not self.passed else "WARNING" if self.warning else "ok"
 
     @classmethod
     def at_least(cls, name: str, value: float, limit: float, setting: str, n: int | None = None) -> Self:
@@ -49,10 +58,11 @@ class Check:
 
 
 def as_table(checks: Sequence[Check]) -> list[str]:
-    """Lines of text with aligned columns: check, found, asked for, verdict; then why it is refused."""
-    rows = [("check", "found", "asked for", ""), *((c.name, c.value, c.limit, "ok" if c.passed else "REFUSED") for c in checks)]
+    """Lines of text with aligned columns: check, found, asked for, verdict; then warnings, and why it is refused."""
+    rows = [("check", "found", "asked for", ""), *((c.name, c.value, c.limit, c.verdict) for c in checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
+    lines += [f"warning: {check.warning}" for check in checks if check.warning]
     return lines + [f"refused: {check.reason}" for check in checks if not check.passed]
 
 
@@ -65,6 +75,7 @@ class Judged:
     right: np.ndarray
     """bool (N,)"""
     figures: Figures
+    breakdown: Breakdown
 
 
 def answer_problem(answer: dict[str, Any], classes: tuple[str, ...]) -> str:
@@ -98,6 +109,25 @@ def absolute(figures: Figures, classes: tuple[str, ...], settings: GateSettings)
             checks.append(Check.fact(f"recall of {name}", "unknown", f"at least {settings.min_recall:g}", problem))
     limit = settings.max_calibration_error
     return [*checks, Check.at_most("calibration error", figures.calibration_error, limit, "GATE_MAX_CALIBRATION_ERROR", n)]
+
+
+def fairness(groups: Groups | None, settings: GateSettings) -> list[Check]:
+    """Whether an age band or a sex fares worse than the others; nothing where neither is known."""
+    return [] if groups is None else [_group_gap(kind, groups, settings) for kind in groups.parts]
+
+
+def _group_gap(kind: str, groups: Groups, settings: GateSettings) -> Check:
+    """The largest gap of a kind that chance does not explain."""
+    name, allowed = f"fairness by {kind}", settings.max_group_gap
+    limit = "no gap beyond chance" if allowed is None else f"no gap beyond chance above {allowed:g} (GATE_MAX_GROUP_GAP)"
+    unfair = [gap for gap in groups.unfair(settings.alpha) if gap.kind == kind]
+    if not unfair:
+        largest = next((gap for gap in groups.gaps if gap.kind == kind and gap.loss > 0), None)
+        return Check.fact(name, f"within chance, the largest: {largest}" if largest else "no gap", limit)
+    said = "; ".join(str(gap) for gap in unfair)
+    if allowed is not None and unfair[0].loss > allowed + _ROUNDING:
+        return Check.fact(name, f"gap {unfair[0].loss:.3f}", limit, said)
+    return replace(Check.fact(name, f"gap {unfair[0].loss:.3f}", limit), warning=f"{name}: {said}")
 
 
 def paired(production: Judged, candidate: Judged, settings: GateSettings) -> list[Check]:

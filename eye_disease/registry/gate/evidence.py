@@ -11,15 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from eye_disease.registry.gate.checks import Check, Judged
 from eye_disease.registry.gate.judge import Judgement
 from eye_disease.registry.gate.settings import GateSettings
-from eye_disease.serving.settings import experiment_name
 
 MAX_TAG = 4_000
 """Characters of a tag; MLflow's stores take 5,000 to 8,000."""
@@ -30,7 +29,7 @@ def evidence_run(name: str, version: str, tags: Mapping[str, str]) -> Iterator[s
     """A new run of the project's experiment; yields its id. It ends FAILED where the block raises."""
     client = MlflowClient()
     # `mlflow run` has chosen the experiment already.
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.set_experiment(experiment_name()).experiment_id
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id(client, experiment_name())
     known = {"gate.model": name, "gate.version": version} | tags
     run_id = client.create_run(experiment, tags=known, run_name=f"gate {name} {version}").info.run_id
     status = "FAILED"
@@ -69,14 +68,16 @@ def _log_table(run_id: str, table: pd.DataFrame, path: str) -> None:
 def _metrics(judgement: Judgement) -> list[Metric]:
     now = int(time.time() * 1000)
     values = {
-        f"{role}_{key}": value for role, judged in _roles(judgement).items() for key, value in judged.figures.metrics().items()
+        f"{role}_{key}": value
+        for role, judged in _roles(judgement).items()
+        for key, value in (judged.figures.metrics() | judged.breakdown.metrics()).items()
     }
     return [Metric(key, value, now, 0) for key, value in values.items()]
 
 
 def _summary(judgement: Judgement, checks: list[Check], settings: GateSettings) -> dict[str, Any]:
     limits = {key: value for key, value in asdict(settings).items() if not isinstance(value, Path)}
-    figures = {role: judged.figures.as_dict() for role, judged in _roles(judgement).items()}
+    figures = {role: judged.figures.as_dict() | judged.breakdown.as_dict() for role, judged in _roles(judgement).items()}
     return {
         "basis": judgement.basis,
         "checks": [asdict(check) for check in checks],
@@ -95,9 +96,11 @@ def _plot(judged: Judged, judgement: Judgement, classes: tuple[str, ...], folder
         plot_confusion,
         plot_reliability,
         plot_roc,
+        plot_separations,
     )
 
     folder.mkdir()
     plot_confusion(judged.figures, classes, folder / "confusion.png")
     plot_reliability(judged.probabilities, judgement.labels, folder / "reliability.png")
     plot_roc(judged.probabilities, judgement.labels, classes, folder / "roc.png")
+    plot_separations(judged.breakdown.within, folder / "within_source.png")

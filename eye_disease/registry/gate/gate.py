@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from eye_disease.common.errors import UserError
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.registry.download import FetchedVersion, VersionError
 from eye_disease.registry.gate.checks import Check
@@ -37,7 +38,7 @@ class GateResult:
     checks: tuple[Check, ...] = ()
 
 
-class GateError(ValueError):
+class GateError(UserError):
     """The gate cannot judge: the version, the labelled photos or a setting is not what it should be."""
 
 

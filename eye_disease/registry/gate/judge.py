@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
+from eye_disease.evaluation.parts import Answers as LabelledAnswers
 from eye_disease.registry.download import FetchedVersion
-from eye_disease.registry.gate.checks import Check, Judged, absolute, paired
+from eye_disease.registry.gate.checks import Check, Judged, absolute, fairness, paired
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
 from model_code.package import ModelFacts
@@ -53,16 +55,18 @@ def judge_by_photos(
     both = read & read_before
     if not both.any():
         raise DataError(f"None of the {len(both)} labelled photos can be read. Expected JPEG, PNG, BMP, TIFF or WebP files.")
-    labels, sources = codes[both], photos.rows["source"].to_numpy(str)[both]
-    candidate = _judged(answers, classes, both, labels, sources)
+    labels, rows = codes[both], photos.rows[both].reset_index(drop=True)
+    candidate = _judged(answers, classes, both, labels, rows)
     checks = [*_reading(answers, read, read_before), *absolute(candidate.figures, classes, settings)]
+    checks += fairness(candidate.breakdown.groups, settings)
     basis = f"{int(both.sum())} labelled photos (set {photos.digest[:_SHA256_SHOWN]})"
     if photos.twice or photos.contradictory:
         basis += f"; {photos.twice} copies and {photos.contradictory} photos with two labels left out"
+    basis += "".join(f"; not taken: {count} {reason}" for reason, count in sorted(photos.left_out.items()))
     if production is None:
         return Judgement(basis, checks, candidate, None, labels)
-    before = _judged(production, classes, both, labels, sources)
-    changed = _changed(photos.rows[both].reset_index(drop=True), before, candidate, classes)
+    before = _judged(production, classes, both, labels, rows)
+    changed = _changed(rows, before, candidate, classes)
     return Judgement(basis, checks + paired(before, candidate, settings), candidate, before, labels, changed)
 
 
@@ -76,7 +80,9 @@ def judge_by_package(facts: ModelFacts, settings: GateSettings) -> Judgement:
         return Judgement("nothing", [Check.fact("figures", "none", "labelled photos", problem)])
     figures = Figures.from_dict(stored)
     basis = f"the figures kept in the package ({figures.accuracy.n} validation photos), since no labelled photos were given"
-    return Judgement(basis, absolute(figures, facts.classes, settings))
+    breakdown = Breakdown.from_dict(facts.provenance)
+    checks = absolute(figures, facts.classes, settings)
+    return Judgement(basis, checks + fairness(breakdown.groups, settings) if breakdown else checks)
 
 
 def comparable(candidate: FetchedVersion, production: FetchedVersion | None, labelled: bool) -> Check:
@@ -114,10 +120,13 @@ def _reading(answers: Answers, read: np.ndarray, read_before: np.ndarray) -> lis
     ]
 
 
-def _judged(answers: Answers, classes: tuple[str, ...], chosen: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> Judged:
+def _judged(answers: Answers, classes: tuple[str, ...], chosen: np.ndarray, labels: np.ndarray, rows: pd.DataFrame) -> Judged:
+    """chosen: bool, of the answers; labels int (N,) and rows: of the photos chosen."""
     kept = [answer for answer, keep in zip(answers, chosen, strict=True) if keep]
-    probabilities = np.array([[answer[f"prob_{name}"] for name in classes] for answer in kept], np.float64)
-    return Judged(probabilities, probabilities.argmax(axis=1) == labels, measure(probabilities, labels, classes, sources))
+    found = LabelledAnswers.of_rows(classes, kept, rows)
+    probabilities = found.probabilities
+    figures = measure(probabilities, labels, classes, found.column("source"))
+    return Judged(probabilities, probabilities.argmax(axis=1) == labels, figures, Breakdown.of(found))
 
 
 def _changed(rows: pd.DataFrame, before: Judged, now: Judged, classes: tuple[str, ...]) -> pd.DataFrame:

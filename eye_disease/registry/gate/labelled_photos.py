@@ -1,13 +1,15 @@
 """The labelled photos that the gate asks a version about."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from eye_disease.evaluation.manifest import DataError, of_folder, read_manifest
+from eye_disease.evaluation.manifest import LEFT_OUT, DataError, of_folder, read_manifest
+
+_KEPT = ("label", "source", "group", "grade", "age", "sex")
 
 
 @dataclass(frozen=True)
@@ -15,11 +17,13 @@ class LabelledPhotos:
     """Different photos with one label each; N of them, in the order of their SHA-256."""
 
     rows: pd.DataFrame
-    """Columns file (Path), sha256, label, source."""
+    """Columns file (Path), sha256, and of the manifest label, source, group, grade, age, sex."""
     twice: int
     """Files left out as copies of another with the same label."""
     contradictory: int
     """Files left out because the same photo bears two labels."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Why files of the folder are not taken for photos -> how many."""
 
     @property
     def digest(self) -> str:
@@ -34,30 +38,32 @@ class LabelledPhotos:
 
 
 def read_labelled(data: Path, photos: Path | None = None) -> LabelledPhotos:
-    """Read a folder with one subfolder a class, or a manifest CSV; of one with a `split`, the rows of `val`.
+    """Read a folder with one subfolder a class, or a manifest; of one with a `split`, the rows of `val`.
 
     photos: where the manifest's paths start; None: its own folder.
     Raises DataError for data that cannot be used, and for files that are not there.
     """
     rows = of_folder(data) if data.is_dir() else read_manifest(data)
+    left_out = {reason: len(paths) for reason, paths in rows.attrs.get(LEFT_OUT, {}).items()}
     if rows["split"].notna().any():
         rows = rows[rows["split"] == "val"]
         if rows.empty:
             raise DataError(f"{data} has a column split, but no row of the split val, which the gate judges by.")
     folder = data if data.is_dir() else photos or data.parent
     files = [folder / path for path in rows["path"]]
-    if missing := [line + 2 for line, file in zip(rows.index, files, strict=True) if not file.is_file()]:
+    if missing := [line for line, file in zip(rows.index, files, strict=True) if not file.is_file()]:
         raise DataError(
-            f"{len(missing)} of {len(files)} photos of {data} are not below {folder}, the first in line {missing[0]}. "
+            f"{len(missing)} of {len(files)} photos of {data} are not below {folder}, "
+            f"the first in {rows.index.name} {missing[0]}. "
             "Name the folder where its paths start with --photos or GATE_PHOTOS."
         )
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", "label", "source"]])
+    return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", *_KEPT]], left_out)
 
 
-def _without_copies(rows: pd.DataFrame) -> LabelledPhotos:
+def _without_copies(rows: pd.DataFrame, left_out: dict[str, int]) -> LabelledPhotos:
     labels = rows.groupby("sha256")["label"].transform("nunique")
     agreed = rows[labels == 1].drop_duplicates("sha256").sort_values("sha256", ignore_index=True)
     if agreed.empty:
         raise DataError(f"All {len(rows)} photos bear two labels.")
-    return LabelledPhotos(agreed, int((labels == 1).sum()) - len(agreed), int((labels > 1).sum()))
+    return LabelledPhotos(agreed, int((labels == 1).sum()) - len(agreed), int((labels > 1).sum()), left_out)

@@ -6,7 +6,7 @@ import sys
 
 from mlflow.models import Model
 
-from eye_disease.common.paths import PROJECT
+from eye_disease.common.paths import IMPORT_ROOT, SAMPLE_PHOTO
 from eye_disease.conversion.agreement import MAX_DIFFERENCE
 from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check, answer_problem
@@ -15,8 +15,6 @@ from eye_disease.registry.gate.trial_server import Trial, TrialError
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.package import LITERT_FILE, file_sha256
 from model_code.schema import signature
-
-SAMPLE_PHOTO = PROJECT / "samples" / "retina.jpg"
 
 
 def loads(trial: Trial, env_manager: str) -> Check:
@@ -57,7 +55,7 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
     difference, how = kept["largest_difference"], "as recorded when it was converted"
     if recompute and importlib.util.find_spec("tensorflow"):
         command = [sys.executable, "-m", "eye_disease.conversion.agreement", str(version.package)]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=IMPORT_ROOT, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return Check.fact(name, "unknown", limit, (done.stderr.strip() or "no output").splitlines()[-1][:300])
         difference, how = float(done.stdout.split()[-1]), "compared now"

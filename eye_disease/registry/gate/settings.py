@@ -45,6 +45,9 @@ class GateSettings:
     """GATE_MAX_RECALL_LOSS: how far the recall of a class may fall below Production's on the same photos."""
     max_calibration_loss: float = 0.03
     """GATE_MAX_CALIBRATION_LOSS: how far the calibration error may rise above Production's on the same photos."""
+    max_group_gap: float | None = None
+    """GATE_MAX_GROUP_GAP: how much worse than the others an age band or a sex may fare, where chance does not explain it; None:
+    such a gap is warned of, and refuses nothing."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
@@ -65,6 +68,7 @@ class GateSettings:
             alpha=read_number(env, "GATE_ALPHA", cls.alpha, 1e-6, 0.5),
             max_recall_loss=read_number(env, "GATE_MAX_RECALL_LOSS", cls.max_recall_loss, 0, 1),
             max_calibration_loss=read_number(env, "GATE_MAX_CALIBRATION_LOSS", cls.max_calibration_loss, 0, 1),
+            max_group_gap=read_number(env, "GATE_MAX_GROUP_GAP", 1, 0, 1) if env.get("GATE_MAX_GROUP_GAP") else None,
         )
 
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from eye_disease.common.who import who_and_where
+from eye_disease.common.mlflow_client import who_and_where
 from eye_disease.registry.versions import StageError
 
 STALE_SECONDS = 60

@@ -14,9 +14,9 @@ from functools import cached_property
 
 from mlflow import MlflowClient
 from mlflow.entities import RunTag, ViewType
-from mlflow.exceptions import MlflowException
 
-from eye_disease.common.who import who
+from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.common.mlflow_client import experiment_id, who
 from eye_disease.registry.history.transition import PREFIX, STATES, Transition
 from eye_disease.registry.versions import StageError
 
@@ -32,20 +32,10 @@ class History:
 
     @cached_property
     def _experiment_id(self) -> str:
-        found = self._client.get_experiment_by_name(self.experiment)
-        if found is None:
-            try:
-                return self._client.create_experiment(self.experiment)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self._client.get_experiment_by_name(self.experiment)
-        if found.lifecycle_stage == "deleted":
-            raise StageError(
-                f"The experiment {self.experiment} holds the history and was deleted. Restore it: "
-                f"mlflow experiments restore --experiment-id {found.experiment_id}"
-            )
-        return found.experiment_id
+        try:
+            return experiment_id(self._client, self.experiment)
+        except TrackingUnavailableError as error:
+            raise StageError(f"The history cannot be read. {error}") from error
 
     def records(self) -> list[Transition]:
         """All of them in order, those deleted in MLflow's UI too; empty if there are none."""

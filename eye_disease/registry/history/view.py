@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 
+from eye_disease.common.errors import UserError
 from eye_disease.registry.history.mover import moving, unrecorded
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.transition import Transition, finished, missing_numbers, replay
@@ -85,11 +86,11 @@ def table(records: Sequence[Transition]) -> list[str]:
 
 
 def read_time(text: str) -> datetime:
-    """A time as `2026-11-01T12:00Z`; UTC where no zone is given. Raises ValueError."""
+    """A time as `2026-11-01T12:00Z`; UTC where no zone is given. Raises UserError."""
     try:
         when = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{text!r} is no time. Expected one as 2026-11-01T12:00Z or 2026-11-01.") from error
+        raise UserError(f"{text!r} is no time. Expected one as 2026-11-01T12:00Z or 2026-11-01.") from error
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 

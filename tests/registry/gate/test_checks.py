@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
+from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.evaluation.paired import Paired
+from eye_disease.evaluation.parts import Answers
 from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
 from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
@@ -19,6 +21,7 @@ from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
 from model_code.package import ModelFacts
 from model_code.schema import empty_answer
+from tests.support.answers import answering, labelled, seeing
 from tests.support.photos import PACKAGE
 
 CLASSES = ("a", "b")
@@ -95,7 +98,9 @@ def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judge
             labels.append(code)
     scores, codes = np.array(probabilities), np.array(labels)
     figures = measure(scores, codes, tuple(right), np.full(len(codes), "x"))
-    return Judged(scores, scores.argmax(axis=1) == codes, figures)
+    rows = pd.DataFrame({"label": np.array(tuple(right))[codes], "source": "x", "group": range(len(codes)), "grade": np.nan})
+    breakdown = Breakdown.of(Answers(tuple(right), scores, rows.assign(age=np.nan, sex=np.nan)))
+    return Judged(scores, scores.argmax(axis=1) == codes, figures, breakdown)
 
 
 def _refused(checks: list[Check]) -> list[str]:
@@ -136,7 +141,8 @@ def test_a_version_is_refused_for_being_worse_in_any_of_three_ways() -> None:
 
 def _photos(labels: str) -> LabelledPhotos:
     rows = pd.DataFrame({"file": [Path("x")] * len(labels), "label": list(labels), "source": ["s"] * len(labels)})
-    return LabelledPhotos(rows.assign(sha256=[f"{i:064x}" for i in range(len(labels))]), 0, 0)
+    rows = rows.assign(sha256=[f"{i:064x}" for i in range(len(labels))], group=range(len(labels)))
+    return LabelledPhotos(rows.assign(grade=np.nan, age=np.nan, sex=np.nan), 0, 0)
 
 
 def test_changed_answers_are_listed_by_digest() -> None:
@@ -203,6 +209,49 @@ def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> N
     assert "--data" in unknown.checks[0].reason
     with pytest.raises(ValueError, match="not the figures of a classifier"):
         judge_by_package(replace(facts, provenance={"validation": {"accuracy": 0.9}}), GateSettings())
+
+
+def _by_age(settings: GateSettings, worse: float) -> list[Check]:
+    """A version that answers every photo of the young rightly, and a share of those of the old."""
+    photos = _photos("ab" * 200)
+    old = np.arange(400) % 4 < 2
+    photos = replace(photos, rows=photos.rows.assign(age=np.where(old, 75.0, 45.0), sex="F"))
+    missed = old & (np.random.default_rng(0).random(400) < worse)
+    answers = [_answer("ab"[(i + wrong) % 2]) for i, wrong in enumerate(missed)]
+    return [check for check in judge_by_photos(photos, CLASSES, answers, None, settings).checks if "fairness" in check.name]
+
+
+def test_a_gap_between_groups_is_warned_of_and_refused_where_a_setting_says_so() -> None:
+    warned, sex = _by_age(SETTINGS, worse=0.4)
+    assert (warned.name, warned.passed, warned.verdict) == ("fairness by age", True, "WARNING")
+    assert "accuracy, age 70 and over: 0." in warned.warning and "the others 1.000 (p = 0.0" in warned.warning
+    assert any(line.startswith("warning: fairness by age: ") for line in as_table([warned]))
+    assert (sex.name, sex.verdict) == ("fairness by sex", "ok"), "all of one sex: nothing to compare"
+    (refused, _) = _by_age(replace(SETTINGS, max_group_gap=0.1), worse=0.4)
+    assert not refused.passed
+    assert refused.reason.startswith("fairness by age: ")
+    (allowed, _) = _by_age(replace(SETTINGS, max_group_gap=0.9), worse=0.4)
+    assert allowed.verdict == "WARNING"
+
+
+def test_a_gap_that_chance_explains_refuses_nothing() -> None:
+    (fair, _) = _by_age(replace(SETTINGS, max_group_gap=0.0), worse=0.005)
+    assert fair.verdict == "ok"
+    assert "within chance" in fair.value or fair.value == "no gap"
+
+
+def test_no_group_is_judged_where_neither_age_nor_sex_is_known() -> None:
+    checks = judge_by_photos(_photos("ab" * 20), CLASSES, [_answer(name) for name in "ab" * 20], None, SETTINGS).checks
+    assert not [check for check in checks if "fairness" in check.name]
+
+
+def test_gaps_kept_in_the_package_are_judged_too() -> None:
+    rows = labelled(400)
+    answers = answering(rows, np.where((rows["age"] >= 70).to_numpy()[:, None], np.eye(4)[0], 5 * seeing(rows)))
+    facts = ModelFacts.load(PACKAGE)
+    kept = replace(facts, provenance=facts.provenance | Breakdown.of(answers).as_dict())
+    found = [check for check in judge_by_package(kept, GateSettings(max_group_gap=0.2)).checks if not check.passed]
+    assert [check.name for check in found] == ["fairness by age"]
 
 
 def test_kept_figures_come_back_as_they_were() -> None:

@@ -18,6 +18,8 @@ def test_settings_are_read() -> None:
     found = GateSettings.from_env(env)
     assert (found.data, found.env_manager, found.min_recall) == (Path("photos"), "local", 0.7)
     assert found.recompute_agreement is False
+    assert found.max_group_gap is None
+    assert GateSettings.from_env({"GATE_MAX_GROUP_GAP": "0"}).max_group_gap == 0
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,7 @@ def test_settings_are_read() -> None:
         ("GATE_MIN_ACCURACY", "1.5", "a number, 0 to 1"),
         ("GATE_ALPHA", "0", "a number, 1e-06 to 0.5"),
         ("GATE_MAX_RECALL_LOSS", "nan", "a number, 0 to 1"),
+        ("GATE_MAX_GROUP_GAP", "2", "a number, 0 to 1"),
         ("GATE_MIN_PHOTOS", "0", "a whole number, 1 or more"),
         ("GATE_RECOMPUTE_AGREEMENT", "perhaps", "true or false"),
     ],

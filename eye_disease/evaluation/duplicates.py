@@ -1,6 +1,9 @@
 """Photos that are in a set more than once: the same pixels, or copies that were mirrored, brightened or saved again."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -16,21 +19,37 @@ _INNER = 0.84
 _ROWS = 1024
 
 
-def find_duplicates(rows: pd.DataFrame, squares: np.ndarray) -> pd.DataFrame:
-    """Pairs of photos alike; squares uint8 (N, S, S, 3) in the order of `rows`.
+@dataclass(frozen=True)
+class Fingerprint:
+    """What photos are compared by."""
+
+    digest: str
+    """SHA-256 of the disc square's pixels."""
+    detail: np.ndarray
+    """float32 (K,), a unit vector: fine detail inside the disc."""
+    mirrored: np.ndarray
+    """The same of the mirror image."""
+
+    @classmethod
+    def of(cls, square: np.ndarray) -> Self:
+        """Of a disc square, uint8 (S, S, 3)."""
+        return cls(hashlib.sha256(square.tobytes()).hexdigest(), _detail(square), _detail(square[:, ::-1]))
+
+
+def find_duplicates(rows: pd.DataFrame, prints: Sequence[Fingerprint]) -> pd.DataFrame:
+    """Pairs of photos alike; prints (N,) in the order of `rows`, which has the columns path and label.
 
     Columns: first, second (positions in `rows`), path_1, path_2, label_1, label_2, similarity, identical (pixel by pixel).
     """
-    digests = np.array([hashlib.sha256(square.tobytes()).hexdigest() for square in squares])
-    details = np.stack([_detail(square) for square in squares])
-    mirrored = np.stack([_detail(square[:, ::-1]) for square in squares])
+    details = np.stack([one.detail for one in prints]) if prints else np.zeros((0, 1))
+    mirrored = np.stack([one.mirrored for one in prints]) if prints else details
     found = []
     for start in range(0, len(details), _ROWS):
         block = details[start : start + _ROWS]
         similarity = np.maximum(block @ details.T, block @ mirrored.T)
         for i, j in np.argwhere(similarity >= NEAR):
             if start + i < j:
-                found.append((start + i, j, similarity[i, j], digests[start + i] == digests[j]))
+                found.append((start + i, j, similarity[i, j], prints[start + i].digest == prints[j].digest))
     pairs = pd.DataFrame(found, columns=["first", "second", "similarity", "identical"])
     for side, column in (("1", "first"), ("2", "second")):
         pairs[f"path_{side}"] = rows["path"].to_numpy()[pairs[column].to_numpy(int)]

@@ -1,0 +1,37 @@
+"""`eye-disease COMMAND ...`: every command of the project under one name."""
+
+import sys
+from importlib import import_module
+
+_COMMANDS = {
+    "register": ("register", "register"),
+    "promote": ("register", "promote"),
+    "validate": ("register", "validate"),
+    "rollback": ("register", "rollback"),
+    "history": ("register", "history"),
+    "list": ("register", "list"),
+    "drift": ("drift", "run"),
+    "watch": ("drift", "watch"),
+    "feedback": ("drift", "feedback"),
+    "replay": ("drift", "replay"),
+    "compare": ("drift", "compare"),
+    "audit": ("audit", ""),
+    "train": ("train", ""),
+    "retrain": ("retrain", ""),
+    "serve": ("serve", ""),
+    "proxy": ("proxy", ""),
+}
+"""Command -> the module of `eye_disease.cli` that holds it, and its word there."""
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    word, *rest = sys.argv[1:] or [""]
+    if word not in _COMMANDS:
+        asked_for_help = word in {"-h", "--help"}
+        usage = f"usage: eye-disease COMMAND ...\n\nCommands: {', '.join(_COMMANDS)}. `eye-disease COMMAND --help` says more."
+        print(usage, file=sys.stdout if asked_for_help else sys.stderr)
+        sys.exit(0 if asked_for_help else 2)
+    module, its_word = _COMMANDS[word]
+    sys.argv = [f"eye-disease {word}" if not its_word else "eye-disease", *([its_word] if its_word else []), *rest]
+    import_module(f"eye_disease.cli.{module}").main()

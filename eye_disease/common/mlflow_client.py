@@ -1,0 +1,97 @@
+"""All that this project knows of MLflow's client beyond its documentation: how it waits, how it fails, who it says it is."""
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
+from requests.exceptions import RequestException
+
+from eye_disease.common.environment import changed, without_proxy
+from eye_disease.common.errors import TrackingMissingError, TrackingRefusedError, TrackingUnavailableError
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import one_line
+
+METRICS_PER_REQUEST = 500
+"""Metrics of one `log_batch`, with a tag or two beside them.
+
+A request holds at most 1,000 metrics, params and tags together; with more the client makes a second one of the rest, and what
+a server has when it fails between the two is not known. It holds at most 1 MB as well, and the longest name (250 characters,
+six bytes each in JSON) makes a metric of 1.6 kB.
+"""
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+
+
+def experiment_name(env: Mapping[str, str] | None = None) -> str:
+    """MLFLOW_EXPERIMENT_NAME: where runs of this project go."""
+    return (os.environ if env is None else env).get("MLFLOW_EXPERIMENT_NAME") or "eye-disease-classifier"
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Of the experiment, made if there is none. Raises TrackingUnavailableError if it was deleted, MlflowException."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != _EXISTS:
+                raise
+            found = client.get_experiment_by_name(name)  # somebody else was first
+    if found.lifecycle_stage == "deleted":
+        raise TrackingUnavailableError(
+            f"The experiment {one_line(name)} was deleted. Restore it: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def tracking_call(timeout_seconds: int, doing: str = "") -> Iterator[None]:
+    """Inside, MLflow's client waits for an answer so long and tries once more; its own patience is an hour.
+
+    What fails becomes TrackingMissingError, TrackingRefusedError or TrackingUnavailableError; the message begins with `doing`.
+    """
+    short = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    # The client prints the address of each run that it ends, under the run's name.
+    silent = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+    try:
+        with changed(**short, **silent, **without_proxy(os.environ)):
+            yield
+    except MlflowException as error:
+        raise kind_of(error)(doing + first_line(error)) from error
+    except (RequestException, OSError) as error:
+        raise TrackingUnavailableError(doing + first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short enough for a line of a log, without secrets."""
+    lines = str(error).strip().splitlines() or [""]
+    return one_line(hide_secrets(lines[0]), 300) or type(error).__name__
+
+
+def who() -> str:
+    """The user name that MLflow's server checks, else the operating system's."""
+    if name := read_mlflow_creds().username:
+        return str(name)
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def who_and_where() -> str:
+    """As `alice on ward-7`."""
+    return f"{who()} on {socket.gethostname()}"
+
+
+def kind_of(error: MlflowException) -> type[TrackingUnavailableError]:
+    """What an error of MLflow's means to whoever may try again."""
+    if error.error_code == MISSING:
+        return TrackingMissingError
+    return TrackingRefusedError if error.error_code in _REFUSALS else TrackingUnavailableError

@@ -19,6 +19,8 @@ _ROWS = 8
 """Photos of one request."""
 _NOT_INHERITED = (
     "MAX_REQUEST_ROWS",
+    "MAX_WAIT_SECONDS",
+    "DECODE_TIMEOUT_SECONDS",
     "MODEL_SOURCE",
     "MLFLOW_RUN_ID",
     "MLFLOW_EXPERIMENT_ID",

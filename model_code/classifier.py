@@ -76,7 +76,7 @@ class Classifier:
         facts.update(image_bytes=len(data), image_sha256=sha256, canary=sha256 == self._canary_sha256)
         limits = self._settings.max_image_pixels, self._settings.decode_timeout_seconds
         photo = decode(data, self.facts.recipe.working_side, *limits)
-        facts.update(width=photo.width, height=photo.height, format=photo.format, file_defect=photo.defect)
+        facts.update(width=photo.width, height=photo.height, format=photo.format, file_defect=photo.defect, **photo.facts)
         view = prepare(photo.image, self.facts.recipe)
         outputs = infer(scale(view, self.facts.recipe))
         _require_finite(outputs)

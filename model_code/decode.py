@@ -6,35 +6,16 @@ their decoders can be neither interrupted nor bounded, and write to standard err
 """
 
 import time
-from dataclasses import dataclass
 
-from PIL import Image
-
-from model_code.decode_pixels import decode_pixels
+from model_code.decode_file import Photo, decode_header
 from model_code.decode_process import WORKERS
-from model_code.formats import FORMATS, read_header
+from model_code.formats import FORMATS, is_dicom, read_header
 from model_code.formats.header import MIN_SIDE, require_decodable
 
 __all__ = ["FORMATS", "MIN_SIDE", "Photo", "decode"]
 
 TIMEOUT_SECONDS = 10.0
 _HERE = {"JPEG", "PNG", "BMP"}
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A decoded photo and what its header said."""
-
-    image: Image.Image
-    """RGB, upright; may be decoded at a fraction of the original size."""
-    width: int
-    """Original width in pixels, as stored (before EXIF orientation)."""
-    height: int
-    """Original height in pixels, as stored."""
-    format: str
-    """JPEG, PNG, BMP, TIFF or WEBP."""
-    defect: str | None = None
-    """What was wrong with the file and was tolerated: see `Header.defect`."""
 
 
 def decode(data: bytes, working_side: int, max_pixels: int, timeout_seconds: float = TIMEOUT_SECONDS) -> Photo:
@@ -44,12 +25,11 @@ def decode(data: bytes, working_side: int, max_pixels: int, timeout_seconds: flo
     8 times as long as wide); larger photos are decoded scaled (JPEG: in the DCT domain), never at full size when that is
     not needed. Transparency is laid over black, the surround of a fundus photo. Colour profiles are not applied.
     Raises ImageError: format_unsupported, image_too_many_pixels, image_too_many_scans, image_too_small, mode_unsupported,
-    decode_timeout, image_corrupt.
+    multi_frame, decode_timeout, image_corrupt.
     """
-    header = read_header(data, working_side)
-    require_decodable(header, max_pixels)
-    if header.format in _HERE:
-        image = decode_pixels(header, working_side, time.monotonic() + timeout_seconds)
-    else:
-        image = WORKERS.decode(data, working_side, timeout_seconds)
-    return Photo(image, header.width, header.height, header.format, header.defect)
+    if not is_dicom(data):
+        header = read_header(data, working_side)
+        require_decodable(header, max_pixels)
+        if header.format in _HERE:
+            return decode_header(header, working_side, time.monotonic() + timeout_seconds)
+    return WORKERS.decode(data, working_side, max_pixels, timeout_seconds)

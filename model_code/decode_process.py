@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
+from model_code.decode_file import Photo
 from model_code.decode_pixels import timed_out
 from model_code.decode_worker import REPLY, REQUEST
 from model_code.image_error import ImageError
@@ -30,13 +32,13 @@ class DecodeWorkers:
         os.register_at_fork(after_in_child=self._forget)
         atexit.register(self._close)
 
-    def decode(self, data: bytes, working_side: int, timeout_seconds: float) -> Image.Image:
-        """As `decode_pixels`. Raises ImageError: image_too_many_pixels, mode_unsupported, decode_timeout, image_corrupt."""
+    def decode(self, data: bytes, working_side: int, max_pixels: int, timeout_seconds: float) -> Photo:
+        """As `decode.decode`."""
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         worker = worker or _start()
         try:
-            image = _ask(worker, data, working_side, timeout_seconds)
+            photo = _ask(worker, data, REQUEST.pack(len(data), working_side, max_pixels, timeout_seconds))
         except (OSError, EOFError):
             ended = _end(worker)
             if ended == -signal.SIGALRM:
@@ -49,7 +51,7 @@ class DecodeWorkers:
             _end(worker)
             raise
         self._give_back(worker)
-        return image
+        return photo
 
     def _give_back(self, worker: "subprocess.Popen[bytes]") -> None:
         with self._lock:
@@ -83,21 +85,23 @@ def _start() -> "subprocess.Popen[bytes]":
     )
 
 
-def _ask(worker: "subprocess.Popen[bytes]", data: bytes, working_side: int, timeout_seconds: float) -> Image.Image:
+def _ask(worker: "subprocess.Popen[bytes]", data: bytes, request: bytes) -> Photo:
+    """Raises ImageError, as the worker says; OSError or EOFError if it has ended."""
     assert worker.stdin and worker.stdout
-    worker.stdin.write(REQUEST.pack(len(data), working_side, timeout_seconds) + data)
+    worker.stdin.write(request + data)
     worker.stdin.flush()
-    head = worker.stdout.read(REPLY.size)
-    if len(head) < REPLY.size:
+    told_size, pixels_size = REPLY.unpack(_read(worker.stdout, REPLY.size))
+    told = json.loads(_read(worker.stdout, told_size))
+    if "code" in told:
+        raise ImageError(told["code"], told["message"])
+    return Photo(Image.frombytes("RGB", told["size"], _read(worker.stdout, pixels_size)), **told["photo"])
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
         raise EOFError
-    size, width, height = REPLY.unpack(head)
-    body = worker.stdout.read(size)
-    if len(body) < size:
-        raise EOFError
-    if width == 0:
-        error = json.loads(body)
-        raise ImageError(error["code"], error["message"])
-    return Image.frombytes("RGB", (width, height), body)
+    return data
 
 
 def _end(worker: "subprocess.Popen[bytes]") -> int:

@@ -1,7 +1,7 @@
 """What stands between MLflow's scoring server and its clients: says 503 in time, 415 in words, and keeps photos out of errors.
 
 MLflow answers a model's errors without headers, and its own with the whole request in them. Its application is an ASGI app, so
-both are mended where ASGI means them to be: in a middleware, which the model adds when MLflow's server loads it.
+both are mended where ASGI means them to be: in a middleware, which the model adds while MLflow's server starts.
 """
 
 import asyncio
@@ -23,8 +23,6 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
-_BODY_SECONDS = 60
-"""As long as MLflow waits for an answer."""
 _DRAIN_SECONDS = 10
 _NO_CONTENT_TYPE = "The request has no Content-Type. Expected application/json, text/csv or application/vnd.apache.parquet."
 _SERVER = "mlflow.pyfunc.scoring_server.app"
@@ -38,19 +36,23 @@ _MAX_REASON = 300
 
 
 def attach(gate: LoadGate) -> None:
-    """Put the guard before MLflow's app, if this is its server's start. (The app is made once the model is loaded.)"""
+    """Put the guard into MLflow's app, if its server is just starting: it makes the app once the model is loaded."""
     for name in ("mlflow.models.utils", "mlflow.pyfunc"):
         logging.getLogger(name).addFilter(_without_request)
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    server = sys.modules.get(_SERVER)
+    if server is None or hasattr(server, "app"):
         return  # loaded by a script
-    loop.call_soon(_add, gate)
+    import fastapi
 
+    make = fastapi.FastAPI
 
-def _add(gate: LoadGate) -> None:
-    if server := sys.modules.get(_SERVER):
-        server.app.add_middleware(HttpGuard, gate=gate)
+    def make_guarded(*args: Any, **kwargs: Any) -> fastapi.FastAPI:
+        setattr(fastapi, "FastAPI", make)  # noqa: B010, for the type checker
+        app = make(*args, **kwargs)
+        app.add_middleware(HttpGuard, gate=gate)
+        return app
+
+    setattr(fastapi, "FastAPI", make_guarded)  # noqa: B010
 
 
 def _without_request(record: logging.LogRecord) -> bool:
@@ -79,11 +81,11 @@ class HttpGuard:
         elif not any(name == b"content-type" for name, _ in scope["headers"]):
             await _drain(receive)
             await _answer(send, 415, "BAD_REQUEST", _NO_CONTENT_TYPE)
-        elif (body := await _whole_body(receive)) is None:
-            await _answer(send, 408, "REQUEST_TIMEOUT", f"The request did not arrive whole within {_BODY_SECONDS} s.")
-        elif self._gate.is_full():  # many have been sent at once
-            await mended.refuse(BusyError(self._gate.limit_seconds))
         else:
+            body = await _whole_body(receive)
+            if self._gate.is_full():  # many have been sent at once
+                await mended.refuse(BusyError(self._gate.limit_seconds))
+                return
             with self._gate.request():
                 await self._app(scope, _replaying(body, receive), mended)
 
@@ -141,15 +143,11 @@ async def _drain(receive: _Receive) -> None:
                 pass
 
 
-async def _whole_body(receive: _Receive) -> deque[_Message] | None:
-    """The messages that bring a request's body; None if they take too long."""
-    messages: deque[_Message] = deque()
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while not messages or messages[-1].get("more_body"):
-                messages.append(await receive())
-    except TimeoutError:
-        return None
+async def _whole_body(receive: _Receive) -> deque[_Message]:
+    """The messages that bring a request's body; MLflow, further out, waits for its answer 60 s in all."""
+    messages = deque([await receive()])
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
     return messages
 
 

@@ -11,6 +11,7 @@ ERROR_CODES = {
     "image_too_small": "A side of the photo is shorter than 32 pixels.",
     "format_unsupported": "Not a JPEG, PNG, BMP, TIFF or WebP image.",
     "mode_unsupported": "The pixels are of a kind with no agreed brightness range (32-bit integer or float).",
+    "multi_frame": "A DICOM file of more than one frame.",
     "image_corrupt": "The file has the header of an image but cannot be decoded.",
     "decode_timeout": "Decoding takes longer than DECODE_TIMEOUT_SECONDS.",
     "internal_error": "The model failed on this image; the server's log says where.",

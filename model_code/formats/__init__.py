@@ -11,6 +11,11 @@ _FOREIGN = (b"%PDF", b"PK", b"GIF8", b"8BPS", b"MZ", b"\x7fELF", b"RIFF", b"<", 
 """Files of other kinds that may hold a JPEG, a preview or one of many pictures, which is not what was sent."""
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM, as its preamble says."""
+    return data[128:132] == b"DICM"
+
+
 def read_header(data: bytes, working_side: int) -> Header:
     """The header of an image file of any format.
 

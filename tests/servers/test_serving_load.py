@@ -45,9 +45,7 @@ def test_a_loaded_server_refuses_at_once_and_answers_all_that_it_took(small_serv
         answers = list(executor.map(lambda _: _ask(small_server, body), range(40)))
     refused = [answer for answer in answers if answer[0] == 503]
     taken = [answer for answer in answers if answer[0] == 200]
-    assert len(refused) + len(taken) == 40
-    assert refused
-    assert taken
+    assert {answer[0] for answer in answers} == {200, 503}
     assert all(int(retry) >= 1 for _, retry, _, _ in refused)
     assert all("MAX_WAIT_SECONDS" in json.loads(text)["message"] for _, _, text, _ in refused)
     assert all(len(json.loads(text)["predictions"]) == 20 for _, _, text, _ in taken)

@@ -52,7 +52,8 @@ def _design_effect(hits: np.ndarray, patients: np.ndarray) -> float:
     if len(off) < 2 or value in (0, 1):
         return float(len(hits) / len(off))
     between = (off**2).sum() * len(off) / (len(off) - 1)
-    return max(1.0, float(between / (len(hits) * value * (1 - value))))
+    unrelated = value * (1 - value) * len(hits) ** 2 / (len(hits) - 1)
+    return max(1.0, float(between / unrelated))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:

@@ -47,7 +47,7 @@ def test_the_memory_of_one_decode_is_bounded(tmp_path: Path) -> None:
         "jpeg-cmyk": encode(_flat("CMYK", 4_500), "JPEG", progressive=True),
         "jpeg-exif": with_exif(encode(fundus(), "JPEG"), exif_of((0x9000 + i, 7, 60_000, 8) for i in range(5_000))),
     }
-    found, _ = decode_apart(tmp_path, photos)
+    found, _ = decode_apart(tmp_path, photos, timeout_seconds=60)
     assert set(found) == set(photos)
     assert {name: round(one["grown"] / MEGABYTE) for name, one in found.items() if one["grown"] > BOUND} == {}
     refused = {name for name, one in found.items() if one["code"]}

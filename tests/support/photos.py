@@ -245,6 +245,7 @@ def bad_cells() -> dict[str, tuple[Any, str]]:
         "narrow": (encode(photo.resize((31, 400)), "JPEG"), "image_too_small"),
         "float_pixels": (encode(photo.convert("F"), "TIFF"), "mode_unsupported"),
         "32_bit_pixels": (encode(photo.convert("I"), "TIFF"), "mode_unsupported"),
+        "multi_frame": (_dicom_of_two_frames(), "multi_frame"),
         "many_scans": (many_scans(64, 100), "image_too_many_scans"),
         "arithmetic_jpeg": (with_frame(encode(photo, "JPEG"), 0xC9), "format_unsupported"),
         "tiff_10_bit": (tiff(64, 64, bytes(64 * 80), bits=10), "mode_unsupported"),
@@ -265,6 +266,13 @@ def bad_cells() -> dict[str, tuple[Any, str]]:
         "object": ({"b64": base64_text(encode(photo, "JPEG"))}, "image_type"),
     }
     return texts | files
+
+
+def _dicom_of_two_frames() -> bytes:
+    """One of those that come with pydicom."""
+    import pydicom
+
+    return (Path(pydicom.__file__).parent / "data" / "test_files" / "SC_rgb_rle_2frame.dcm").read_bytes()
 
 
 def _sixteen_bits(pixels: np.ndarray) -> np.ndarray:

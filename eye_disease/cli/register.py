@@ -2,25 +2,32 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from eye_disease.cli import command
+from eye_disease.common.mlflow_client import wait_briefly
+from eye_disease.common.model_process import ask
 from eye_disease.common.paths import BUNDLED_PACKAGE
+from eye_disease.common.text import one_line
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
+from eye_disease.registry.names import check_name
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.scoring import score_photo
-from eye_disease.registry.versions import STAGES, list_versions
+from eye_disease.registry.versions import STAGES, FetchedVersion, list_versions
+from eye_disease.serving.settings import RegistrySettings
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
 
 
 def _register(asked: argparse.Namespace) -> None:
+    check_name(asked.name)  # before a conversion that takes minutes
     with tempfile.TemporaryDirectory() as folder:
         package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
         if asked.model:
@@ -35,7 +42,12 @@ def _register(asked: argparse.Namespace) -> None:
     if asked.stage:
         _promote(asked)
     if asked.score:
-        print(json.dumps(score_photo(asked.name, asked.version, Path(asked.score)), indent=2))
+        print(json.dumps(_score(asked.name, asked.version, Path(asked.score)), indent=2))
+
+
+def _score(name: str, version: str, photo: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return ask(FetchedVersion.fetch(name, version, Path(folder)).folder, photo.read_bytes())
 
 
 def _promote(asked: argparse.Namespace) -> None:
@@ -79,10 +91,8 @@ def _list(asked: argparse.Namespace) -> None:
     if not versions:
         print(f"{asked.name} has no versions in this registry.")
     for one in versions:
-        aliases = " ".join(f"@{alias}" for alias in one.aliases)
-        print(
-            f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}"
-        )
+        aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in one.aliases), one_line(one.runtime)
+        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {runtime:<6}  {one.run_id}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,4 +138,9 @@ def main() -> None:
     asked = parser.parse_args(sys.argv[1:] or ["register"])
     if asked.command == "register" and asked.model and not asked.classes:
         parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
-    command.run(f"register.py {asked.command}", partial(asked.action, asked))
+    command.run(f"register.py {asked.command}", partial(_run, asked))
+
+
+def _run(asked: argparse.Namespace) -> None:
+    wait_briefly(os.environ, RegistrySettings.from_env().timeout_seconds)
+    asked.action(asked)

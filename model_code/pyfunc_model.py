@@ -17,14 +17,13 @@ from model_code.http_guard import attach
 from model_code.identity import Identity
 from model_code.inference_log import InferenceLog
 from model_code.load_gate import LoadGate
+from model_code.package import PACKAGE_ARTIFACT
 from model_code.payload import is_null
 from model_code.schema import EXPECTED, PARAMS, SCHEMA_VERSION
 from model_code.settings import ServingSettings
 
 MAX_TEXT = 256
 """Characters of `image_id` and `site` that are kept: a record must stay small, whatever a client sends."""
-PACKAGE_ARTIFACT = "package"
-"""Name of the artifact that holds the model package."""
 
 
 class EyeDiseaseModel(PythonModel):

@@ -28,6 +28,8 @@ FACTS_FILE = "model.json"
 STATISTICS_FILE = "statistics.npz"
 CANARY_PHOTO = "canary.jpg"
 CANARY_ANSWER = "canary.json"
+PACKAGE_ARTIFACT = "package"
+"""Name of the artifact of an MLflow model that holds the package."""
 RUNTIMES = ("litert", "keras")
 OUTPUT_KINDS = ("logits", "probabilities")
 

@@ -60,7 +60,4 @@ ignore_other_servers() {
         esac
     done
     [ -z "$ignored" ] || echo "Ignored, since this start uses the tracking server that it starts itself:$ignored"
-    no_proxy="${no_proxy:-${NO_PROXY:-}}"
-    export no_proxy="${no_proxy:+$no_proxy,}127.0.0.1,localhost"
-    export NO_PROXY="$no_proxy"
 }

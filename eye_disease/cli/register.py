@@ -8,19 +8,17 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from eye_disease.cli import command
 from eye_disease.common.mlflow_client import wait_briefly
-from eye_disease.common.model_process import ask
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.common.text import one_line
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
 from eye_disease.registry.names import check_name
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.register import register_package
-from eye_disease.registry.versions import STAGES, FetchedVersion, list_versions
+from eye_disease.registry.register import register_package, score_photo
+from eye_disease.registry.versions import STAGES, list_versions
 from eye_disease.serving.settings import RegistrySettings
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
@@ -39,30 +37,28 @@ def _register(asked: argparse.Namespace) -> None:
             package_own_model(Path(asked.model), package, asked.name, names, recipe, asked.runtime, layers)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
-    asked.version = registered.version
     if asked.stage:
-        _promote(asked)
+        _move(asked, registered.version)
     if asked.score:
-        print(json.dumps(_score(asked.name, asked.version, Path(asked.score)), indent=2))
-
-
-def _score(name: str, version: str, photo: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        return ask(FetchedVersion.fetch(name, version, Path(folder)).folder, photo.read_bytes())
+        print(json.dumps(score_photo(registered, Path(asked.score)), indent=2))
 
 
 def _promote(asked: argparse.Namespace) -> None:
+    _move(asked, asked.version, reason=asked.reason, force=asked.force)
+
+
+def _move(asked: argparse.Namespace, version: str, reason: str = "", force: bool = False) -> None:
     labelled = Path(asked.data) if asked.data else None
-    step = promote(asked.name, asked.version, asked.stage, reason=asked.reason, labelled=labelled, force=asked.force)
+    step = promote(asked.name, version, asked.stage, reason=reason, labelled=labelled, force=force)
     if step is None:
-        print(f"{asked.name} version {asked.version} is in {asked.stage} already")
+        print(f"{asked.name} version {version} is in {asked.stage} already")
     else:
         print(f"{asked.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
 
 
 def _validate(asked: argparse.Namespace) -> None:
     from eye_disease.registry.gate.checks import as_table
-    from eye_disease.registry.gate.gate import validate  # imports plots and scikit-learn, which no other command needs
+    from eye_disease.registry.gate.gate import validate  # takes seconds to import, and a roll back is in a hurry
 
     settings = GateSettings.from_env()
     settings = replace(settings, photos=Path(asked.photos)) if asked.photos else settings
@@ -111,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--resize", choices=list(RESIZES), default="bilinear", help="how your training resized photos")
     register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
     register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
-    register.set_defaults(reason="", force=False)
     register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
     promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
     promotion.add_argument("--version", required=True)

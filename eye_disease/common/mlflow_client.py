@@ -25,6 +25,7 @@ A request holds at most 1,000 metrics, params and tags together; with more the c
 a server has when it fails between the two is not known. It holds at most 1 MB as well, and the longest name (250 characters,
 six bytes each in JSON) makes a metric of 1.6 kB.
 """
+DEFAULT_EXPERIMENT = "eye-disease-classifier"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
 _UNANSWERED = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
@@ -38,7 +39,7 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 
 def experiment_name(env: Mapping[str, str] | None = None) -> str:
     """MLFLOW_EXPERIMENT_NAME: where runs of this project go."""
-    return (os.environ if env is None else env).get("MLFLOW_EXPERIMENT_NAME") or "eye-disease-classifier"
+    return (os.environ if env is None else env).get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

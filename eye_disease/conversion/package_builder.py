@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from eye_disease.common.errors import UserError
-from eye_disease.conversion.litert import largest_difference, require_agreement, to_litert
+from eye_disease.conversion.agreement import largest_difference, require_agreement
+from eye_disease.conversion.litert import to_litert
 from model_code.canary import canary_photo, write_expected_answer
 from model_code.classifier import Classifier
 from model_code.custom_objects import objects_file
@@ -45,7 +46,7 @@ def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "
 def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) -> ModelFacts:
     """Write facts, statistics and the canary into a package, after checking that LiteRT and Keras agree on its photo.
 
-    Raises conversion.litert.DisagreementError.
+    Raises conversion.agreement.DisagreementError.
     """
     shutil.copyfile(photo, package / CANARY_PHOTO)
     settings = ServingSettings.from_env({})

@@ -27,7 +27,7 @@ def package_own_model(
 
     layers_file: Python code of the layers that are not Keras' own. Such a model has no fitted limits: its answers leave
     `gradable`, `out_of_distribution` and `ood_score` null.
-    Raises ModelError for a model that does not fit, conversion.litert.DisagreementError if LiteRT answers otherwise.
+    Raises ModelError for a model that does not fit, conversion.agreement.DisagreementError if LiteRT answers otherwise.
     """
     known = {"description": f"own model {source.name}", "written_by_keras": written_by(source)}
     facts = ModelFacts(name, classes, recipe, provenance=known)

@@ -17,8 +17,7 @@ import model_code
 from eye_disease.common.environment import changed
 from model_code.canary import canary_photo
 from model_code.identity import VERSION_KEY
-from model_code.package import ModelFacts
-from model_code.pyfunc_model import PACKAGE_ARTIFACT
+from model_code.package import PACKAGE_ARTIFACT, ModelFacts
 from model_code.schema import SCHEMA_VERSION, signature
 
 CODE = Path(model_code.__file__).resolve().parent

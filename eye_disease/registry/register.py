@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
-from eye_disease.common.model_process import require_canary
+from eye_disease.common.model_process import ask, require_canary
 from eye_disease.evaluation.figures import Figures
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.model_card import publish_card
@@ -60,6 +60,15 @@ def register_package(package: Path, name: str) -> Registered:
                 client.set_model_version_tag(name, version.version, key, value)
             publish_card(FetchedVersion(name, str(version.version), model), run.info.run_id)
     return Registered(name, str(version.version), run.info.run_id)
+
+
+def score_photo(version: Registered, photo: Path) -> dict[str, Any]:
+    """A version's answer to an image file, as a check after registration; not put on record, since it is no traffic.
+
+    Raises VersionError, ModelProcessError, TrackingUnavailableError, OSError.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return ask(FetchedVersion.fetch(version.name, version.version, Path(folder)).folder, photo.read_bytes())
 
 
 def _require_checked_litert(package: Path, facts: ModelFacts) -> None:

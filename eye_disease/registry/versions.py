@@ -22,8 +22,7 @@ from requests.exceptions import RequestException
 
 from eye_disease.common.errors import TrackingUnavailableError, UserError
 from eye_disease.common.mlflow_client import MISSING, is_unanswered, quoted, tracking_call, unanswered
-from model_code.package import ModelFacts, file_sha256
-from model_code.pyfunc_model import PACKAGE_ARTIFACT
+from model_code.package import PACKAGE_ARTIFACT, ModelFacts, file_sha256
 
 STAGES = ("Staging", "Production", "Archived")
 ALIASES = {"Staging": "staging", "Production": "production"}

@@ -13,7 +13,8 @@ from keras import layers
 from keras.applications.imagenet_utils import preprocess_input
 from PIL import Image
 
-from eye_disease.conversion.litert import DisagreementError, largest_difference, require_agreement, to_litert
+from eye_disease.conversion.agreement import DisagreementError, largest_difference, require_agreement
+from eye_disease.conversion.litert import to_litert
 from eye_disease.conversion.package_builder import add_network, seal
 from model_code.classifier import Classifier
 from model_code.keras_model import check_shape, dissect, load_keras, with_heads

@@ -97,6 +97,7 @@ def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         MLFLOW_AUTH_CONFIG_PATH=str(folder / "basic_auth.ini"),
         MLFLOW_AUTH_ADMIN_USERNAME="admin",
         MLFLOW_AUTH_ADMIN_PASSWORD=PASSWORD,
+        PYTHONPATH=str(PROJECT),  # for deploy.roles, which the file names
     )
     with started(command, f"http://127.0.0.1:{port}", "/health", folder, env) as served:
         for user in ("alice", "bob", "carol"):

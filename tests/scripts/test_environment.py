@@ -206,7 +206,7 @@ def test_other_servers_in_the_environment_are_ignored_and_named() -> None:
     held = dict(line.split("=", 1) for line in left if "=" in line)
     assert not held.keys() & foreign.keys()
     assert {name: held[name] for name in ("MLFLOW_PORT", "MLFLOW_EXPERIMENT_NAME")} == {k: own[k] for k in list(own)[:2]}
-    assert held["no_proxy"] == held["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert held["no_proxy"] == held["NO_PROXY"] == "example.org,localhost,127.0.0.1,127.0.0.0/8,::1,[::1]"
 
 
 def test_the_tracking_server_of_this_start_is_no_other_server() -> None:

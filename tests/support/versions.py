@@ -32,9 +32,14 @@ def make_versions(client: MlflowClient, name: str, count: int) -> None:
     client.create_registered_model(name)
     experiment = client.create_experiment(f"{name}-files")
     for _ in range(count):
-        run = client.create_run(experiment)
-        client.log_text(run.info.run_id, f"files of run {run.info.run_id}", "model/MLmodel")
-        client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
+        make_version(client, name, experiment)
+
+
+def make_version(client: MlflowClient, name: str, experiment: str) -> str:
+    """One more version of a few bytes."""
+    run = client.create_run(experiment)
+    client.log_text(run.info.run_id, f"files of run {run.info.run_id}", "model/MLmodel")
+    return str(client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id).version)
 
 
 def passed(name: str, version: str) -> GateResult:

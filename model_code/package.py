@@ -2,6 +2,7 @@
 
 classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
 classifier.keras    the network it was converted from (or classifier.h5)
+classifier.layers.py  code of layers that are not Keras' own (absent where there are none)
 model.json          ModelFacts: classes, preprocessing, calibration
 statistics.npz      Statistics: arrays fitted on the training photos
 canary.jpg          a photo whose answer is known
@@ -27,6 +28,8 @@ FACTS_FILE = "model.json"
 STATISTICS_FILE = "statistics.npz"
 CANARY_PHOTO = "canary.jpg"
 CANARY_ANSWER = "canary.json"
+PACKAGE_ARTIFACT = "package"
+"""Name of the artifact of an MLflow model that holds the package."""
 RUNTIMES = ("litert", "keras")
 OUTPUT_KINDS = ("logits", "probabilities")
 

@@ -44,3 +44,20 @@ wait_until_up() {
     echo
     fail "$1 does not answer on $3; its log is $4"
 }
+
+# ignore_other_servers: from here on MLflow talks to the server that this script starts, and to it directly, whatever the caller's
+# environment says. Only settings that lead nowhere else stay; the others are named, without their values, which may be secrets.
+ignore_other_servers() {
+    local name ignored=""
+    for name in $(compgen -e | grep -E '^_?MLFLOW_' || true); do
+        case $name in
+            MLFLOW_PORT | MLFLOW_EXPERIMENT_NAME | MLFLOW_DISABLE_TELEMETRY | MLFLOW_HTTP_REQUEST_* | MLFLOW_ENV_ROOT | \
+                MLFLOW_LOGGING_LEVEL | MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT | MLFLOW_*PROGRESS_BAR) ;;
+            *)
+                [ "${!name}" = "http://127.0.0.1:${MLFLOW_PORT:-}" ] || ignored="$ignored $name"
+                unset "$name"
+                ;;
+        esac
+    done
+    [ -z "$ignored" ] || echo "Ignored, since this start uses the tracking server that it starts itself:$ignored"
+}

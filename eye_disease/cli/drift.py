@@ -85,7 +85,9 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
 
 
 def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
-    done = replay(Storage(settings.inference_log), asked.prediction_id, Path(asked.image).read_bytes())
+    photo = Path(asked.image).read_bytes()
+    storage, wait = Storage(settings.inference_log), settings.mlflow_timeout_seconds
+    done = replay(storage, asked.prediction_id, photo, mlflow_timeout_seconds=wait)
     version = f"{clean(done.record['model_name'])} version {clean(done.record['model_version'])}"
     if not done.same:
         sys.exit(f"{version} answers otherwise now: {one_line('; '.join(done.differences))}.")

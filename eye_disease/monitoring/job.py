@@ -35,7 +35,7 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.records.ingest import ingest
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores
-from eye_disease.registry.production import version_in_production
+from eye_disease.registry.versions import version_in_production
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from model_code.promise import Promise

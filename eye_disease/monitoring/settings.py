@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from eye_disease.common.mlflow_client import experiment_name
+from eye_disease.common.mlflow_client import DEFAULT_EXPERIMENT
 from model_code.errors import SettingError
 from model_code.settings import read_bool, read_int
 
@@ -51,7 +51,7 @@ class MonitoringSettings:
             inference_log=env.get("INFERENCE_LOG_DIR") or "inference_logs",
             state_dir=Path(env.get("MONITORING_DIR") or "monitoring_state").absolute(),
             tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
-            experiment=experiment_name(env),
+            experiment=env.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
             mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),
             health_url=_read_server(env, "HEALTH_CHECK_URL"),
             alert_urls=_read_urls(env, "ALERT_URLS"),

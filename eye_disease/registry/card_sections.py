@@ -12,12 +12,12 @@ from eye_disease.evaluation.confounding import class_of_one_source
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
-from eye_disease.evaluation.within_source import HEALTHY
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.versions import FetchedVersion
+from model_code.decision import HEALTHY
 from model_code.package import ModelFacts, Statistics
 from model_code.quality import STATISTICS
 
@@ -57,7 +57,7 @@ def model(version: FetchedVersion) -> list[str]:
         f"| Origin | {clean(facts.provenance.get('description') or _UNKNOWN, _LONGEST_ORIGIN)} |",
         f"| Network's input | {recipe.input_size} x {recipe.input_size} pixels, RGB, range `{recipe.scaling}` |",
         f"| Runtime | {'LiteRT' + agreed if facts.runtime == 'litert' else 'Keras'} |",
-        f"| SHA-256 of package, code, requirements | {version.digest} |",
+        f"| SHA-256 of package, code, requirements | {version.behaviour_sha256} |",
     ]
 
 

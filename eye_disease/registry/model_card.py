@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from eye_disease.common.text import clean
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import ancestors
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.versions import FetchedVersion
 
 AUTHORS_CARD = "MODEL_CARD.md"
 """In a package: what its makers say of it; becomes the card's last section."""

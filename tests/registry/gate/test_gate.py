@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.gate import GateError, GateResult, validate
 from eye_disease.registry.gate.serving_checks import agreement
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import TrialError, on_trial
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.promotion import promote
+from eye_disease.registry.versions import FetchedVersion
 from tests.support.candidates import MIXED_UP, changed_package
 from tests.support.photos import PACKAGE
 from tests.support.servers import NAME, PROJECT, Served, environment
@@ -42,7 +42,7 @@ def versions(tracking: Served, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for package in (PACKAGE, mistaken, equal):
         with mlflow.start_run():
             mlflow.register_model(log_package(package).model_uri, MODEL)
-    promote(MODEL, "1", "Production", gate=lambda *asked: GateResult(True, (), "", None))
+    promote(MODEL, "1", "Production", judged=GateResult("1", True, (), "", None))
     yield MlflowClient()
     mlflow.set_tracking_uri(None)
 

@@ -103,18 +103,18 @@ def dissect(model: keras.Model) -> Anatomy:
     return Anatomy(output_kind, embedding, _feature_map(layers), last, other)
 
 
-def _is_dense(layer: keras.Operation) -> bool:
-    """Whether it is a Dense layer, or the convolution of a single pixel that MobileNet has instead."""
-    if not isinstance(layer, keras.layers.Conv2D):
-        return isinstance(layer, keras.layers.Dense)
-    return layer.kernel_size == (1, 1) and layer.groups == 1 and tuple(layer.input.shape[1:3]) == (1, 1)
-
-
 def _other_finding(model: keras.Model) -> keras.layers.Dense | None:
     """The layer whose logit is the model's second output, if it bears the name OTHER_FINDING."""
     made_by = model.outputs[1]._keras_history.operation if len(model.outputs) == 2 else None
     fits = isinstance(made_by, keras.layers.Dense) and made_by.name == OTHER_FINDING and made_by.units == 1
     return made_by if fits and _activation(made_by) in (None, "linear") else None
+
+
+def _is_dense(layer: keras.Operation) -> bool:
+    """Whether it is a Dense layer, or the convolution of a single pixel that MobileNet has instead."""
+    if not isinstance(layer, keras.layers.Conv2D):
+        return isinstance(layer, keras.layers.Dense)
+    return layer.kernel_size == (1, 1) and layer.groups == 1 and tuple(layer.input.shape[1:3]) == (1, 1)
 
 
 def _activation(layer: keras.layers.Layer) -> str | None:

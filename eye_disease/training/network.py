@@ -61,6 +61,34 @@ def finished(model: keras.Model, other_finding: bool) -> keras.Model:
     return keras.Model(model.inputs[0], outputs if other_finding else outputs[0])
 
 
+def blended(network: keras.Model, file: Path, share: float) -> keras.Model:
+    """`network`, its weights moved by `share` towards those of another network of the same layers; layers that lacks are kept.
+
+    Between a fine-tuned network and the one it came from lies one that is better on other photos (Wortsman et al., "Robust
+    fine-tuning of zero-shot models", CVPR 2022). Raises UserError where no layer is in both.
+    """
+    other = of_size(load_keras(file), network.inputs[0].shape[1])
+    other = other if _is_normalised(network) else folded(other)
+    held = {layer.name: layer.get_weights() for layer in other.layers if layer.weights}
+    found = [
+        layer for layer in network.layers if layer.weights and _shapes(layer.get_weights()) == _shapes(held.get(layer.name))
+    ]
+    if not found:
+        raise UserError(f"{file} shares no layer with the trained network. Expected the network that the training came from.")
+    for layer in found:
+        pairs = zip(layer.get_weights(), held[layer.name], strict=True)
+        layer.set_weights([own + share * (far - own) for own, far in pairs])
+    return network
+
+
+def _is_normalised(network: keras.Model) -> bool:
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+
+
+def _shapes(weights: list[np.ndarray] | None) -> list[tuple[int, ...]]:
+    return [array.shape for array in weights or []]
+
+
 def folded(network: keras.Model) -> keras.Model:
     """The same function with batch normalisation folded into the convolutions before it, as far as there are such.
 

@@ -21,12 +21,13 @@ from eye_disease.training.prepare import prepare_photos
 from eye_disease.training.selection import Targets
 from eye_disease.training.teachers import Teachers
 from eye_disease.training.validation import Validation
+from model_code.keras_model import load_keras
 from model_code.package import ModelFacts, keras_file
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
 
-OPTIONS = "options.json"
-"""In the work folder: what the training was started with."""
+OPTIONS, BLENDED = "options.json", "blended.keras"
+"""In the work folder: what the training was started with; the best epoch's network moved towards another."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Training:
     """Share of the layers, from the input on, that keep their weights."""
     fold: bool = False
     """See training.network.folded."""
+    blend: str = ""
+    """A `.keras` file towards which the trained weights are moved; see training.network.blended."""
+    blend_share: float = 0.3
     more: pd.DataFrame | None = None
     """Photos that are not of exactly one class; see training.targets for their labels."""
     teachers: tuple[str, ...] = ()
@@ -66,7 +70,7 @@ class Training:
 
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
-        names = ("base", "size", "frozen", "fold", "drop_bad", "validation_share")
+        names = ("base", "size", "frozen", "fold", "blend", "blend_share", "drop_bad", "validation_share")
         return (
             {name: getattr(self, name) for name in names}
             | asdict(self.schedule)
@@ -103,7 +107,9 @@ def run(training: Training) -> Finished:
     with tracking.tracked(work, options) as tracks:
         history = _train(training, photos, tracks)
         facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
-        finished = finish(work / BEST, photos, training.folder, training.canary, training.output, facts, training.targets)
+        finished = finish(
+            _blended(training), photos, training.folder, training.canary, training.output, facts, training.targets
+        )
         if tracks:
             tracking.log_result(finished, history, photos, work)
     return finished
@@ -155,6 +161,16 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
             tracking.log_epoch(epoch)
 
     return train(network, augmented, Validation(photos.of("val")), schedule, work, report)
+
+
+def _blended(training: Training) -> Path:
+    """The best epoch's network, moved towards another where that is asked for."""
+    best = training.work / BEST
+    if not training.blend:
+        return best
+    path = training.work / BLENDED
+    networks.blended(load_keras(best), Path(training.blend), training.blend_share).save(path)
+    return path
 
 
 def _check_options(training: Training) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from eye_disease.training.network import build, finished, folded, knows_other, scaling_of
+from eye_disease.training.network import blended, build, finished, folded, knows_other, scaling_of
 from model_code.keras_model import check_shape, dissect, load_keras
 from model_code.package import keras_file
 from tests.support.photos import PACKAGE
@@ -114,3 +114,28 @@ def test_a_base_without_a_feature_map_is_refused(tmp_path: Path) -> None:
 )
 def test_the_scaling_of_a_keras_application_is_found(name: str, scaling: str) -> None:
     assert scaling_of(name) == scaling
+
+
+def test_trained_weights_move_towards_those_they_came_from(base: str, tmp_path: Path) -> None:
+    origin = build(base, classes=3, size=SIZE, frozen=0.0)
+    finished(origin, other_finding=False).save(tmp_path / "origin.keras")
+    keras.utils.set_random_seed(3)
+    trained = finished(build(base, classes=3, size=SIZE, frozen=0.0, fold=True), other_finding=True)
+    before = {layer.name: layer.get_weights() for layer in trained.layers}
+    blended(trained, tmp_path / "origin.keras", 0.25)
+    expected = 0.75 * before["logits"][0] + 0.25 * origin.get_layer("logits").get_weights()[0]
+    assert trained.get_layer("logits").get_weights()[0] == pytest.approx(expected, abs=1e-6)
+    assert trained.get_layer("other_finding").get_weights()[0] == pytest.approx(before["other_finding"][0]), "not in the origin"
+    convolution = next(layer.name for layer in trained.layers if isinstance(layer, layers.Conv2D))
+    assert trained.get_layer(convolution).get_weights()[0] == pytest.approx(before[convolution][0], abs=1e-6), (
+        "the same in both"
+    )
+
+
+def test_a_network_of_other_layers_is_not_blended(base: str, tmp_path: Path) -> None:
+    image = keras.Input((SIZE, SIZE, 3))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="strange")(image))
+    keras.Model(image, layers.Dense(3, name="head_of_its_own")(pooled)).save(tmp_path / "other.keras")
+    trained = finished(build(base, classes=3, size=SIZE, frozen=0.0), other_finding=False)
+    with pytest.raises(ValueError, match=r"other.keras shares no layer with the trained network"):
+        blended(trained, tmp_path / "other.keras", 0.3)

@@ -176,7 +176,9 @@ def test_photos_of_another_finding_train_an_output_of_the_package(photos: Path, 
     rows = training.rows.assign(split=["train", "val"] * 8)
     more = rows.iloc[:4].assign(label=["other", "other", "not_smooth", "unsure"])
     rows = rows.iloc[4:]
-    finished = run(replace(training, rows=rows, more=more, fold=True))
+    finished = run(
+        replace(training, rows=rows, more=more, fold=True, blend=base, schedule=replace(training.schedule, optimizer="lamb"))
+    )
     assert np.isfinite(read_history(training.work)[-1].other_auroc)
     assert finished.facts.classes == ("smooth", "striped"), "the other labels are no classes"
     assert len(finished.probabilities) == 6
@@ -239,6 +241,7 @@ def test_a_trained_package_registers_and_training_goes_on_from_the_version(
         (["--manifest", "absent.csv"], "absent.csv is not a file"),
         (["--base", "EfficientNetX9"], "expected a .keras file, models:/NAME/VERSION or one of"),
         (["--base", "absent.keras"], "absent.keras is not a Keras model file"),
+        (["--optimizer", "sgd"], "optimizer='sgd' is not known. Expected one of adamw, lamb"),
     ],
 )
 @pytest.mark.usefixtures("untracked")

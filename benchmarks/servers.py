@@ -44,14 +44,14 @@ class Peers:
 
     def make_models(self) -> None:
         """Write the MLflow model folders."""
-        save_package(BUNDLED_PACKAGE, self._model(OURS), "bundled")
+        save_package(BUNDLED_PACKAGE, self.model(OURS), "bundled")
         mlflow.pyfunc.save_model(
-            str(self._model(NOOP)),
+            str(self.model(NOOP)),
             python_model=str(_PEERS / "noop_model.py"),
             signature=signature(self.facts.classes),
             pip_requirements=[f"mlflow=={mlflow.__version__}"],
         )
-        command = [sys.executable, "-m", "benchmarks.peers.keras_flavour", keras_file(BUNDLED_PACKAGE), self._model(KERAS)]
+        command = [sys.executable, "-m", "benchmarks.peers.keras_flavour", keras_file(BUNDLED_PACKAGE), self.model(KERAS)]
         # In a process of its own, so that TensorFlow does not stay in the one that sends the requests.
         done = subprocess.run(command, cwd=ROOT, env=self._env, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -64,7 +64,7 @@ class Peers:
 
     def loop(self, name: str) -> Loop:
         """Start one of LOOPS."""
-        command = [sys.executable, "-m", "benchmarks.peers.in_process", LOOPS[name], str(self._model(OURS))]
+        command = [sys.executable, "-m", "benchmarks.peers.in_process", LOOPS[name], str(self.model(OURS))]
         return Loop(command, self._env, ROOT, self._log(name))
 
     def requests(self, name: str, photos: Sequence[bytes]) -> list[bytes]:
@@ -100,10 +100,11 @@ class Peers:
         address = ["--host", "127.0.0.1", "--port", str(port)]
         if name == FASTAPI:
             return [sys.executable, "-m", "uvicorn", "--app-dir", str(_PEERS), *address, "fastapi_app:app"]
-        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(self._model(name))]
+        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(self.model(name))]
         return [*serve, "--env-manager", "local", *address]
 
-    def _model(self, name: str) -> Path:
+    def model(self, name: str) -> Path:
+        """Folder of a server's MLflow model."""
         return self._folder / "models" / _file_name(name)
 
     def _log(self, name: str) -> Path:

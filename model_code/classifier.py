@@ -65,10 +65,6 @@ class Classifier:
             answer = blank | _describe(ImageError("internal_error", problem))
         return Answered(answer, facts)
 
-    def refuse(self, error: ImageError, image_id: str | None, site: str | None, explain: bool) -> Answered:
-        """The answer for a row that is not looked at."""
-        return Answered(self._blank(image_id, explain) | _describe(error), empty_facts() | {"site": site})
-
     def _blank(self, image_id: str | None, explain: bool) -> dict[str, Any]:
         known = {"prediction_id": str(uuid7()), "image_id": image_id, "model_version": self._version}
         return empty_answer(self.facts.classes) | known | ({"heatmap_png": None} if explain else {})
@@ -78,8 +74,9 @@ class Classifier:
         data = image_bytes(cell, self._settings.max_image_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
         facts.update(image_bytes=len(data), image_sha256=sha256, canary=sha256 == self._canary_sha256)
-        photo = decode(data, self.facts.recipe.working_side, self._settings.max_image_pixels)
-        facts.update(width=photo.width, height=photo.height, format=photo.format)
+        limits = self._settings.max_image_pixels, self._settings.decode_timeout_seconds
+        photo = decode(data, self.facts.recipe.working_side, *limits)
+        facts.update(width=photo.width, height=photo.height, format=photo.format, file_defect=photo.defect, **photo.facts)
         view = prepare(photo.image, self.facts.recipe)
         outputs = infer(scale(view, self.facts.recipe))
         _require_finite(outputs)

@@ -3,34 +3,9 @@
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-ERROR_CODES = {
-    "image_missing": "The image cell is null.",
-    "image_type": "The image cell is neither base64 text nor bytes.",
-    "image_empty": "The image holds no bytes.",
-    "base64_invalid": "The text is not valid base64.",
-    "image_too_many_bytes": "The file is larger than MAX_IMAGE_BYTES.",
-    "image_too_many_pixels": "The photo has more pixels than MAX_IMAGE_PIXELS (read from its header, before decoding).",
-    "image_too_small": "A side of the photo is shorter than 32 pixels.",
-    "format_unsupported": "Not a JPEG, PNG, BMP, TIFF or WebP image.",
-    "mode_unsupported": "The pixels are of a kind with no agreed brightness range (32-bit integer or float).",
-    "image_corrupt": "The file has the header of an image but cannot be decoded.",
-    "too_many_rows": "The row stands beyond MAX_REQUEST_ROWS in its request.",
-    "internal_error": "The model failed on this image; the server's log says where.",
-}
-"""Error code of an answer row -> meaning."""
+from model_code.image_error import ERROR_CODES, ImageError
 
-
-class ImageError(Exception):
-    """A photo that cannot be answered. It costs its own row, never its neighbours'.
-
-    code: a key of ERROR_CODES. The message never holds image content.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        if code not in ERROR_CODES:
-            raise KeyError(f"unknown error code {code!r}; expected one of {sorted(ERROR_CODES)}")
-        super().__init__(message)
-        self.code = code
+__all__ = ["ERROR_CODES", "BusyError", "ImageError", "InferenceLogError", "RequestError", "SettingError", "StrictRequestError"]
 
 
 class SettingError(ValueError):
@@ -57,15 +32,27 @@ class _FixedMessage(MlflowException):
             self._message = text
 
 
-class StrictRequestError(_FixedMessage):
-    """`strict` was asked for and a row is bad: HTTP 400 for the whole request, nothing answered."""
+class RequestError(_FixedMessage):
+    """The request cannot be answered at all: HTTP 400, no row is looked at. The message never holds what was sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+class StrictRequestError(RequestError):
+    """`strict` was asked for and a row is bad: HTTP 400 for the whole request, nothing answered."""
 
 
 class InferenceLogError(_FixedMessage):
     """INFERENCE_LOG_REQUIRED is set and the log cannot be written: HTTP 503, nothing answered."""
 
     def __init__(self, message: str) -> None:
+        super().__init__(message, error_code=TEMPORARILY_UNAVAILABLE)
+
+
+class BusyError(_FixedMessage):
+    """More photos wait than can be answered in time: HTTP 503 at once, no row is looked at."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        message = f"More photos wait than are answered in {limit_seconds:g} s (MAX_WAIT_SECONDS). Try again later."
         super().__init__(message, error_code=TEMPORARILY_UNAVAILABLE)

@@ -26,6 +26,10 @@ def image_bytes(cell: Any, max_bytes: int) -> bytes:
         data = bytes(cell)
     elif is_null(cell):
         raise ImageError("image_missing", "The image is null. Expected base64 text or the bytes of an image file.")
+    elif isinstance(cell, dict) or (isinstance(cell, str) and cell.startswith("{")):
+        raise ImageError(
+            "image_type", 'The image is an object, as {"b64": ...}. Expected its base64 text alone: {"image": "<base64 text>"}.'
+        )
     elif isinstance(cell, str):
         data = _from_base64(cell, max_bytes)
     else:
@@ -39,16 +43,26 @@ def image_bytes(cell: Any, max_bytes: int) -> bytes:
 
 
 def _from_base64(text: str, max_bytes: int) -> bytes:
-    if text.startswith("data:"):
+    """Also URL-safe, without padding, in quotes, or as Python shows bytes: b'...'."""
+    text = text.strip()
+    if text[:2] in ("b'", 'b"'):
+        text = text[1:]
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1].strip()
+    if text[:5].lower() == "data:":
         header, comma, text = text.partition(",")
-        if not comma or not header.endswith(";base64"):
+        if not comma or not header.lower().endswith(";base64"):
             raise ImageError("base64_invalid", "The data URI is not base64. Expected data:image/...;base64,<text>.")
-    text = "".join(text.split())
+    text = "".join(text.split()).replace("-", "+").replace("_", "/")
     _check_size(len(text) // 4 * 3 - 2, max_bytes)
+    padding = "" if "=" in text else "=" * (-len(text) % 4)
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text + padding, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageError("base64_invalid", f"The text is not base64 ({error}). Send the image file base64-encoded.") from None
+    if padding and base64.b64encode(data[-(len(data) % 3) :]).decode() != text[-(len(text) % 4) :] + padding:
+        raise ImageError("base64_invalid", "The base64 text is cut off: bits are left over at its end.")
+    return data
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -12,12 +12,14 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.classifier import Answered, Classifier
-from model_code.errors import ImageError, StrictRequestError
+from model_code.errors import RequestError, StrictRequestError
+from model_code.http_guard import attach
 from model_code.identity import Identity
 from model_code.inference_log import InferenceLog
+from model_code.load_gate import LoadGate
 from model_code.package import PACKAGE_ARTIFACT
 from model_code.payload import is_null
-from model_code.schema import PARAMS, SCHEMA_VERSION
+from model_code.schema import EXPECTED, PARAMS, SCHEMA_VERSION
 from model_code.settings import ServingSettings
 
 MAX_TEXT = 256
@@ -42,6 +44,8 @@ class EyeDiseaseModel(PythonModel):
         folder = self._settings.inference_log_dir / name / identity.version
         self._log = InferenceLog(folder, self._settings.inference_log_required)
         self._executor = ThreadPoolExecutor(self._settings.inference_threads, thread_name_prefix="photo")
+        self._gate = LoadGate(self._settings.max_wait_seconds)
+        attach(self._gate)
         self._record_constants = {
             "model_name": name,
             "run_id": identity.run_id,
@@ -62,8 +66,10 @@ class EyeDiseaseModel(PythonModel):
         """One answer row a photo, in order.
 
         model_input: columns `image` (base64 text or bytes), optional `image_id` and `site`. params: `explain`, `strict`.
-        Raises StrictRequestError (`strict` and a bad row) and InferenceLogError (the log is required and cannot be written).
+        Raises RequestError (no column `image`, too many rows), StrictRequestError (`strict` and a bad row) and
+        InferenceLogError (the log is required and cannot be written).
         """
+        self._require_answerable(model_input)
         asked = {name: default if (params or {}).get(name) is None else params[name] for name, default in PARAMS.items()}
         answered = self._classify(model_input, asked["explain"])
         if asked["strict"]:
@@ -73,18 +79,26 @@ class EyeDiseaseModel(PythonModel):
         return pd.DataFrame([one.answer for one in answered], columns=columns, dtype=object)
 
     def _classify(self, table: pd.DataFrame, explain: bool) -> list[Answered]:
-        limit = self._settings.max_request_rows
         rows = list(zip(table["image"], _texts(table, "image_id"), _texts(table, "site"), strict=True))
 
-        def classify(row: tuple[Any, str | None, str | None]) -> Answered:
-            return self._classifier.classify(*row, explain=explain)
+        with self._gate.photos(len(rows)) as answered:
 
-        answered = [classify(rows[0])] if len(rows) == 1 else self._in_parallel(classify, rows[:limit])
-        problem = ImageError(
-            "too_many_rows",
-            f"The request has {len(rows):,} rows, the first {limit:,} are answered. Send fewer or raise MAX_REQUEST_ROWS.",
-        )
-        return answered + [self._classifier.refuse(problem, *row[1:], explain) for row in rows[limit:]]
+            def classify(row: tuple[Any, str | None, str | None]) -> Answered:
+                answer = self._classifier.classify(*row, explain=explain)
+                answered()
+                return answer
+
+            return [classify(rows[0])] if len(rows) == 1 else self._in_parallel(classify, rows)
+
+    def _require_answerable(self, table: pd.DataFrame) -> None:
+        if "image" not in table:
+            raise RequestError(f"The request has no column `image`. {EXPECTED}")
+        limit = self._settings.max_request_rows
+        if len(table) > limit:
+            raise RequestError(
+                f"too_many_rows: the request has {len(table):,} rows, the limit is {limit:,}, and none is answered."
+                " Send fewer at a time or raise MAX_REQUEST_ROWS."
+            )
 
     def _in_parallel(self, classify: Callable[[Any], Answered], rows: Iterable[Any]) -> list[Answered]:
         """Hand the executor a few rows at a time, so that a small request need not wait for all of a large one."""

@@ -24,6 +24,18 @@ PARAMS: dict[str, bool] = {"explain": False, "strict": False}
 """explain: add `heatmap_png`. strict: any bad row makes the whole request fail with HTTP 400."""
 
 
+EXPECTED = (
+    'Expected a table with a column `image`, as {"dataframe_records": [{"image": "<base64 text>"}]} or {"instances": [{"image":'
+    ' "<base64 text>"}]}. TensorFlow Serving\'s {"b64": "<base64 text>"}, tensors, and the tensors of KServe\'s v2 protocol'
+    ' ({"name": ..., "datatype": ..., "data": ["<base64 text>"]}) are not read: send their base64 text in that form.'
+)
+"""What a request looks like, for those who have sent another."""
+
+
+DICOM_FACTS = ("laterality", "device_model", "pixel_height_mm", "pixel_width_mm")
+"""What a record may hold of a DICOM header: `L`, `R` or `B`; the camera's model; the size of a pixel. Nothing else."""
+
+
 def answer_types(classes: tuple[str, ...]) -> dict[str, DataType]:
     """Answer column -> type, in order. `heatmap_png` follows when asked for."""
     return {
@@ -54,17 +66,18 @@ def empty_answer(classes: tuple[str, ...]) -> dict[str, Any]:
 
 def empty_facts() -> dict[str, Any]:
     """The fields that a record has beside the answer and the log's own, all null."""
-    names = ("site", "image_sha256", "image_bytes", "width", "height", "format", *STATISTICS)
+    names = ("site", "image_sha256", "image_bytes", "width", "height", "format", "file_defect", *DICOM_FACTS, *STATISTICS)
     return dict.fromkeys(names) | {f"embedding_{i}": None for i in range(1, LOGGED_COMPONENTS + 1)} | {"canary": False}
 
 
 def signature(classes: tuple[str, ...]) -> ModelSignature:
     """The MLflow signature of a model with these classes.
 
-    `image` is declared as a string so that every payload reaches the model as it was sent, bytes included.
+    `image` is declared as a string so that every payload reaches the model as it was sent, bytes included; and as optional,
+    so that a table without it reaches the model too: MLflow's own refusal repeats the request, photos and all.
     """
     inputs = [
-        ColSpec(DataType.string, "image"),
+        ColSpec(DataType.string, "image", required=False),
         ColSpec(DataType.string, "image_id", required=False),
         ColSpec(DataType.string, "site", required=False),
     ]

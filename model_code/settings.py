@@ -73,13 +73,17 @@ class ServingSettings:
     max_image_pixels: int
     """MAX_IMAGE_PIXELS: largest width x height, read from the header."""
     max_request_rows: int
-    """MAX_REQUEST_ROWS: rows of one request that are answered."""
+    """MAX_REQUEST_ROWS: rows of one request; a larger one is refused whole."""
     inference_threads: int
     """INFERENCE_THREADS: photos worked on at a time by one process."""
     model_source: str
     """MODEL_SOURCE: where the served model came from (registry, cache, bundled); set by `serve.py`."""
     model_role: str
     """MODEL_ROLE: what the answers are for, one of ROLES; kept in every record."""
+    decode_timeout_seconds: float = 10.0
+    """DECODE_TIMEOUT_SECONDS: how long one photo may be decoded."""
+    max_wait_seconds: float = 30.0
+    """MAX_WAIT_SECONDS: a request that would wait longer for its turn is refused at once (503)."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> "ServingSettings":
@@ -94,4 +98,6 @@ class ServingSettings:
             inference_threads=read_int(env, "INFERENCE_THREADS", min(8, _usable_cores())),
             model_source=env.get("MODEL_SOURCE") or "direct",
             model_role=read_choice(env, "MODEL_ROLE", ROLES),
+            decode_timeout_seconds=read_number(env, "DECODE_TIMEOUT_SECONDS", 10.0, 0.1, 600),
+            max_wait_seconds=read_number(env, "MAX_WAIT_SECONDS", 30.0, 0.1, 3600),
         )

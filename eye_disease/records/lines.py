@@ -17,7 +17,7 @@ from model_code.schema import SCHEMA_VERSION, answer_types, empty_facts
 _KEYS = ("timestamp", "process_id", "sequence", "prediction_id")
 """Without them a line is no record."""
 _ARROW = {DataType.string: pa.string(), DataType.double: pa.float64(), DataType.boolean: pa.bool_()}
-_FACTS = dict.fromkeys(("site", "image_sha256", "format"), pa.string())
+_FACTS = dict.fromkeys(("site", "image_sha256", "format", "file_defect", "laterality", "device_model"), pa.string())
 _FACTS |= dict.fromkeys(("image_bytes", "width", "height"), pa.int64()) | {"canary": pa.bool_()}
 
 REASONS = {

@@ -21,7 +21,7 @@ from eye_disease.evaluation.within_source import separations
 from model_code import classifier as classifier_module
 from model_code.classifier import Answered, Classifier
 from model_code.embedding import LOGGED_COMPONENTS
-from model_code.errors import ERROR_CODES, ImageError
+from model_code.errors import ERROR_CODES
 from model_code.package import CANARY_PHOTO, FACTS_FILE, LITERT_FILE, ModelFacts, Statistics
 from model_code.preprocessing import Recipe, prepare, scale
 from model_code.quality import STATISTICS
@@ -137,7 +137,7 @@ def test_a_bad_photo_gets_its_code_and_nothing_else(classifier: Classifier, name
 
 
 def test_every_error_code_of_a_photo_is_tested() -> None:
-    assert {code for _, code in BAD_CELLS.values()} == set(ERROR_CODES) - {"too_many_rows", "internal_error"}
+    assert {code for _, code in BAD_CELLS.values()} == set(ERROR_CODES) - {"internal_error", "decode_timeout"}
 
 
 def test_what_is_known_of_a_bad_photo_is_kept_for_the_record(classifier: Classifier) -> None:
@@ -254,10 +254,19 @@ def test_only_the_canary_photo_is_flagged_as_the_canary(classifier: Classifier, 
         assert classifier.classify(other).facts["canary"] is False
 
 
-def test_a_refused_row_is_answered_without_being_looked_at(classifier: Classifier) -> None:
-    answered = classifier.refuse(ImageError("too_many_rows", "Too many."), None, "clinic", explain=False)
-    _require_error(answered, "too_many_rows")
-    assert answered.facts["site"] == "clinic"
+def test_a_photo_that_takes_too_long_is_an_answer_and_its_slot_is_free(retina: bytes) -> None:
+    slow = Image.fromarray(np.random.default_rng(1).integers(0, 256, (1_500, 1_500, 3), np.uint8))
+    hurried = Classifier(PACKAGE, "7", replace(SETTINGS, inference_threads=1, decode_timeout_seconds=0.001))
+    for file_format in ("PNG", "TIFF"):
+        _require_error(hurried.classify(encode(slow, file_format)), "decode_timeout")
+    hurried._settings = SETTINGS
+    assert hurried.classify(retina).answer["error"] is None
+
+
+def test_a_defect_that_was_tolerated_stands_in_the_record(classifier: Classifier, retina: bytes) -> None:
+    assert classifier.classify(retina).facts["file_defect"] is None
+    assert classifier.classify(retina[:-2]).facts["file_defect"] == "no_end_marker"
+    assert classifier.classify(b"\r\n" + retina).facts["file_defect"] == "leading_bytes"
 
 
 def test_prediction_ids_are_unique_and_rise_with_time(classifier: Classifier) -> None:

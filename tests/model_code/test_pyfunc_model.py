@@ -18,7 +18,7 @@ from PIL import Image
 from model_code import classifier as classifier_module
 from model_code.canary import canary_photo
 from model_code.decode import decode
-from model_code.errors import ERROR_CODES, InferenceLogError, SettingError, StrictRequestError
+from model_code.errors import ERROR_CODES, InferenceLogError, RequestError, SettingError, StrictRequestError
 from model_code.identity import VERSION_KEY, Identity
 from model_code.package import CANARY_ANSWER
 from model_code.pyfunc_model import PACKAGE_ARTIFACT, EyeDiseaseModel
@@ -73,16 +73,17 @@ def test_bad_rows_never_fail_their_neighbours_and_every_error_code_can_be_reache
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good, cursed = bad_cells(), encode(fundus(), "JPEG"), encode(fundus(33), "PNG")
+    slow = encode(fundus(2_000), "TIFF", compression="tiff_lzw")
 
-    def failing_decode(data: bytes, *limits: int) -> Any:
+    def failing_decode(data: bytes, working_side: int, max_pixels: int, timeout_seconds: float) -> Any:
         if data == cursed:
             raise RuntimeError("out of luck")
-        return decode(data, *limits)
+        return decode(data, working_side, max_pixels, 0.001 if data == slow else timeout_seconds)
 
     monkeypatch.setattr(classifier_module, "decode", failing_decode)
-    cells = [cell for bad_cell, _ in bad.values() for cell in (good, bad_cell)] + [cursed, good, good]
-    codes = [code for _, bad_code in bad.values() for code in (None, bad_code)] + ["internal_error", None, "too_many_rows"]
-    rows = _predict(load(MAX_REQUEST_ROWS=str(len(cells) - 1)), cells)
+    cells = [cell for bad_cell, _ in bad.values() for cell in (good, bad_cell)] + [cursed, slow, good]
+    codes = [code for _, bad_code in bad.values() for code in (None, bad_code)] + ["internal_error", "decode_timeout", None]
+    rows = _predict(load(MAX_REQUEST_ROWS=str(len(cells))), cells)
     assert [row["error_code"] for row in rows] == codes
     assert set(codes) - {None} == set(ERROR_CODES)
     assert len({row["confidence"] for row in rows if row["error_code"] is None}) == 1
@@ -95,7 +96,7 @@ def test_answers_come_back_in_the_order_of_their_photos(load: Load, tmp_path: Pa
     alone = [_predict(model, [photo])[0]["confidence"] for photo in photos]
     delays = {photo: 0.03 if i % 4 == 0 else 0 for i, photo in enumerate(photos)}
 
-    def uneven_decode(data: bytes, *limits: int) -> Any:
+    def uneven_decode(data: bytes, *limits: Any) -> Any:
         time.sleep(delays[data])
         return decode(data, *limits)
 
@@ -198,14 +199,28 @@ def test_explain_adds_a_heatmap_to_every_answer(load: Load, images: int) -> None
     assert [row["heatmap_png"] is None for row in rows] == [False] * images + [True]
 
 
-def test_rows_beyond_the_limit_are_answered_without_being_looked_at(load: Load, tmp_path: Path) -> None:
-    good = encode(fundus(), "JPEG")
-    rows = _predict(load(MAX_REQUEST_ROWS="2"), [good, None] + [good] * 9_998, image_id=range(10_000))
-    assert [row["error_code"] for row in rows[:3]] == [None, "image_missing", "too_many_rows"]
-    assert {row["error_code"] for row in rows[2:]} == {"too_many_rows"}
-    assert "has 10,000 rows, the first 2 are answered" in rows[2]["error"]
-    assert [row["image_id"] for row in rows] == [str(i) for i in range(10_000)]
-    assert len(_records(tmp_path)) == 10_000
+@pytest.mark.parametrize(
+    "params", [None, {"strict": True}, {"strict": False}, {"explain": True}, {"explain": True, "strict": True}]
+)
+def test_a_request_of_too_many_rows_is_refused_whole(load: Load, tmp_path: Path, params: dict[str, Any] | None) -> None:
+    model, good = load(MAX_REQUEST_ROWS="2"), encode(fundus(), "JPEG")
+    with pytest.raises(RequestError, match="too_many_rows: the request has 10,000 rows, the limit is 2, and none") as refused:
+        _predict(model, [good, None] + [""] * 9_998, params, image_id=["PATIENT"] * 10_000)
+    assert refused.value.get_http_status_code() == 400
+    assert "PATIENT" not in refused.value.serialize_as_json()
+    assert _records(tmp_path) == []
+    assert len(_predict(model, [good, None], {"explain": True})) == 2
+
+
+@pytest.mark.parametrize("table", [{}, {"picture": ["PATIENT"]}, {"Image": ["PATIENT"], "site": ["x"]}, {0: ["PATIENT"]}])
+def test_a_table_without_images_is_refused_in_the_models_own_words(load: Load, tmp_path: Path, table: dict[Any, Any]) -> None:
+    with pytest.raises(RequestError, match=r"has no column `image`\. Expected a table with") as refused:
+        load().predict(None, pd.DataFrame(table))
+    assert refused.value.get_http_status_code() == 400
+    for word in ("dataframe_records", "instances", "b64", "datatype"):
+        assert word in refused.value.message
+    assert "PATIENT" not in refused.value.serialize_as_json()
+    assert _records(tmp_path) == []
 
 
 def test_names_are_kept_as_text_and_nulls_as_null(load: Load, tmp_path: Path) -> None:

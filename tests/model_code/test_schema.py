@@ -5,7 +5,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.types import DataType
 
 from model_code.embedding import LOGGED_COMPONENTS
-from model_code.errors import ERROR_CODES, ImageError, InferenceLogError, StrictRequestError
+from model_code.errors import ERROR_CODES, ImageError, InferenceLogError, RequestError, StrictRequestError
 from model_code.package import ModelFacts
 from model_code.quality import STATISTICS
 from model_code.schema import DECISIONS, PARAMS, answer_types, empty_answer, empty_facts, signature
@@ -66,7 +66,7 @@ def test_empty_rows_are_not_shared() -> None:
 def test_the_signature_takes_an_image_as_text_and_optional_names() -> None:
     inputs = signature(CLASSES).inputs
     assert [(column.name, column.type, column.required) for column in inputs.inputs] == [
-        ("image", DataType.string, True),
+        ("image", DataType.string, False),
         ("image_id", DataType.string, False),
         ("site", DataType.string, False),
     ]
@@ -102,7 +102,7 @@ def test_an_error_code_that_is_not_documented_cannot_be_given() -> None:
         ImageError("oops", "problem")
 
 
-@pytest.mark.parametrize(("kind", "status"), [(StrictRequestError, 400), (InferenceLogError, 503)])
+@pytest.mark.parametrize(("kind", "status"), [(RequestError, 400), (StrictRequestError, 400), (InferenceLogError, 503)])
 def test_a_refused_request_has_its_status_and_keeps_its_message(kind: type[MlflowException], status: int) -> None:
     """The scoring server puts the request's data before the message of an error."""
     error = kind("what is wrong")

@@ -23,6 +23,7 @@ def test_every_setting_has_a_safe_default() -> None:
     assert 1 <= settings.inference_threads <= 8
     assert settings.model_source == "direct"
     assert settings.model_role == "champion"
+    assert (settings.decode_timeout_seconds, settings.max_wait_seconds) == (10, 30)
 
 
 def test_every_setting_is_read() -> None:
@@ -35,8 +36,18 @@ def test_every_setting_is_read() -> None:
         "INFERENCE_THREADS": "4",
         "MODEL_SOURCE": "cache",
         "MODEL_ROLE": "Shadow",
+        "DECODE_TIMEOUT_SECONDS": "2.5",
+        "MAX_WAIT_SECONDS": "20",
     }
-    assert ServingSettings.from_env(env) == ServingSettings(Path("/var/log/eye"), True, 1000, 2000, 3, 4, "cache", "shadow")
+    expected = ServingSettings(Path("/var/log/eye"), True, 1000, 2000, 3, 4, "cache", "shadow", 2.5, 20.0)
+    assert ServingSettings.from_env(env) == expected
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("DECODE_TIMEOUT_SECONDS", "0.1 to 600"), ("MAX_WAIT_SECONDS", "0.1 to 3600")])
+def test_a_wrong_time_is_named_with_what_is_allowed(name: str, allowed: str) -> None:
+    for wrong in ("0", "-1", "nan", "soon", "1e9"):
+        with pytest.raises(SettingError, match=f"{name}='{wrong}' is not valid. Allowed: a number, {allowed}"):
+            ServingSettings.from_env({name: wrong})
 
 
 def test_empty_settings_mean_their_defaults() -> None:

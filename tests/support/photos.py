@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,23 +119,29 @@ def sixteen_bit_rgb_png(image: Image.Image) -> bytes:
     return png(image.width, image.height, rows, bit_depth=16)
 
 
-def tiff(width: int, height: int, pixels: bytes = b"", bits: int = 1, samples: int = 1) -> bytes:
-    """An uncompressed TIFF file made by hand: grey (1 sample) or RGB (3). Without pixels only its header is right."""
+def tiff(
+    width: int, height: int, pixels: bytes = b"", bits: int = 1, samples: int = 1, more: Mapping[int, int] | None = None
+) -> bytes:
+    """An uncompressed TIFF file made by hand: grey (1 sample) or RGB (3). Without pixels only its header is right.
+
+    more: further tags of one value each, or others for those that are written anyway.
+    """
     bits_at = 8
     pixels_at = bits_at + 2 * samples
-    entries = (
-        (256, 4, 1, width),
-        (257, 4, 1, height),
-        (258, 3, samples, bits if samples == 1 else bits_at),
-        (259, 3, 1, 1),
-        (262, 3, 1, 1 if samples == 1 else 2),
-        (273, 4, 1, pixels_at),
-        (277, 3, 1, samples),
-        (278, 4, 1, height),
-        (279, 4, 1, len(pixels)),
-    )
-    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    entries = {
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, samples, bits if samples == 1 else bits_at),
+        259: (3, 1, 1),
+        262: (3, 1, 1 if samples == 1 else 2),
+        273: (4, 1, pixels_at),
+        277: (3, 1, samples),
+        278: (4, 1, height),
+        279: (4, 1, len(pixels)),
+    } | {tag: (4, 1, value) for tag, value in (more or {}).items()}
+    directory = b"".join(struct.pack("<HHII", tag, *entries[tag]) for tag in sorted(entries))
     body = struct.pack(f"<{samples}H", *[bits] * samples) + pixels
+    body += b"\0" * (len(body) % 2)
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(entries)) + directory + b"\0\0\0\0"
 
 
@@ -142,6 +149,52 @@ def sixteen_bit_rgb_tiff(image: Image.Image) -> bytes:
     """RGB in 16 bits a channel."""
     pixels = _sixteen_bits(np.asarray(image.convert("RGB"))).astype("<u2")
     return tiff(image.width, image.height, pixels.tobytes(), bits=16, samples=3)
+
+
+def packed(samples: np.ndarray, bits: int) -> bytes:
+    """uint (H, W) or (H, W, C) samples, `bits` each, the first in the highest bits; each row ends on a byte."""
+    rows = samples.reshape(len(samples), -1)
+    places = (rows[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(places.reshape(len(samples), -1).astype(np.uint8), axis=1).tobytes()
+
+
+def png_with(data: bytes, *chunks: tuple[bytes, bytes], damaged: bool = False) -> bytes:
+    """A PNG file with further chunks before its pixels; their check sums are wrong if `damaged`."""
+    at = data.index(b"IDAT") - 4
+    added = b"".join(_chunk(*chunk)[: -4 if damaged else None] + b"\xde\xad\xbe\xef" * damaged for chunk in chunks)
+    return data[:at] + added + data[at:]
+
+
+def many_scans(side: int, scans: int) -> bytes:
+    """A grey progressive JPEG, to which scans are added that say of every block that nothing is left: a few bytes each."""
+    data = encode(Image.new("L", (side, side), 128), "JPEG", progressive=True, quality=50)
+    table = b"\xff\xc4" + struct.pack(">H", 20) + bytes([0x13, 1]) + bytes(15) + bytes([0xE0])
+    left, bits = ((side + 7) // 8) ** 2, ""
+    while left > 0:  # runs of 16,384 to 32,767 blocks
+        run = max(16_384, min(left, 32_767))
+        bits += "0" + format(run - 16_384, "014b")
+        left -= run
+    bits += "1" * (-len(bits) % 8)
+    raw = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 3, 1, 63, 0) + raw
+    return data[:-2] + table + scan * scans + b"\xff\xd9"
+
+
+def with_frame(data: bytes, code: int) -> bytes:
+    """A JPEG file whose frame header says another kind of coding."""
+    at = data.index(b"\xff\xc0")
+    return data[: at + 1] + bytes([code]) + data[at + 2 :]
+
+
+def exif_of(entries: Iterable[tuple[int, int, int, int]]) -> bytes:
+    """An EXIF block of these entries: tag, type, count, value or place."""
+    packed_entries = [struct.pack("<HHII", *entry) for entry in entries]
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(packed_entries)) + b"".join(packed_entries) + b"\0\0\0\0"
+
+
+def with_exif(data: bytes, exif: bytes) -> bytes:
+    """A JPEG file with an EXIF block before all else."""
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
 
 
 def bmp_header(width: int, height: int) -> bytes:
@@ -192,6 +245,11 @@ def bad_cells() -> dict[str, tuple[Any, str]]:
         "narrow": (encode(photo.resize((31, 400)), "JPEG"), "image_too_small"),
         "float_pixels": (encode(photo.convert("F"), "TIFF"), "mode_unsupported"),
         "32_bit_pixels": (encode(photo.convert("I"), "TIFF"), "mode_unsupported"),
+        "multi_frame": (_dicom_of_two_frames(), "multi_frame"),
+        "many_scans": (many_scans(64, 100), "image_too_many_scans"),
+        "arithmetic_jpeg": (with_frame(encode(photo, "JPEG"), 0xC9), "format_unsupported"),
+        "tiff_10_bit": (tiff(64, 64, bytes(64 * 80), bits=10), "mode_unsupported"),
+        "tiff_tile_bomb": (tiff(64, 64, more={259: 8, 322: 26_000, 323: 26_000, 324: 8, 325: 100}), "image_too_many_pixels"),
         "50_mb": (bytes(50_000_000), "image_too_many_bytes"),
     }
     files |= {f"bomb_{name.lower()}": (data, "image_too_many_pixels") for name, data in bombs().items()}
@@ -204,9 +262,17 @@ def bad_cells() -> dict[str, tuple[Any, str]]:
         "empty_bytes": (b"", "image_empty"),
         "empty_data_uri": ("data:image/png;base64,", "image_empty"),
         "wrong_base64": ("this is not base64!", "base64_invalid"),
-        "cut_base64": (base64_text(encode(photo, "JPEG"))[:-1], "base64_invalid"),
+        "cut_base64": (base64_text(bytes(300) + b"JPEG")[:-3], "base64_invalid"),
+        "object": ({"b64": base64_text(encode(photo, "JPEG"))}, "image_type"),
     }
     return texts | files
+
+
+def _dicom_of_two_frames() -> bytes:
+    """One of those that come with pydicom."""
+    import pydicom
+
+    return (Path(pydicom.__file__).parent / "data" / "test_files" / "SC_rgb_rle_2frame.dcm").read_bytes()
 
 
 def _sixteen_bits(pixels: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ def environment(**changes: str) -> dict[str, str]:
         "MLFLOW_",
         "INFERENCE_",
         "MAX_",
+        "DECODE_",
         "MODEL_",
         "ENABLE_",
         "REGISTRY_",

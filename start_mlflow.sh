@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # Sets everything up and runs it: tracking server with UI, registered model, served model, drift job. Ctrl-C stops all of it.
 # Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those listed in README.md.
-set -u
-cd "$(dirname "$0")" || exit 1
-. scripts/environment.sh
-. scripts/processes.sh
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # `sh start_mlflow.sh`
+set +o posix -u
+unset CDPATH
+self=$0
+while [ -L "$self" ]; do # the script may be a link to the one in the project
+    target=$(readlink "$self")
+    case $target in /*) self=$target ;; *) self=$(dirname "$self")/$target ;; esac
+done
+cd "$(dirname "$self")" || exit 1
+. scripts/environment.sh && . scripts/processes.sh || exit 1
 
 MLFLOW_PORT=${MLFLOW_PORT:-5000}
 SERVE_PORT=${SERVE_PORT:-8080}
@@ -20,12 +26,13 @@ stop_all() {
     echo "Stopped."
 }
 
+[ "$MLFLOW_PORT" != "$SERVE_PORT" ] || fail "MLFLOW_PORT and SERVE_PORT are both $SERVE_PORT. Choose two ports: MLFLOW_PORT=<port> SERVE_PORT=<port> $0"
 set_up_environment requirements.txt
 need_free_port MLFLOW_PORT "$MLFLOW_PORT"
 need_free_port SERVE_PORT "$SERVE_PORT"
 
 mkdir -p "$STATE"
-unset MLFLOW_RUN_ID MLFLOW_EXPERIMENT_ID
+ignore_other_servers
 export GATE_ENV_MANAGER="${GATE_ENV_MANAGER:-local}" # .venv holds what a version pins
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}" # nothing is sent anywhere you have not named
 export MLFLOW_TRACKING_URI="http://127.0.0.1:$MLFLOW_PORT"
@@ -36,6 +43,7 @@ export HEALTH_CHECK_URL="${HEALTH_CHECK_URL:-http://127.0.0.1:$SERVE_PORT}"
 
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 trap stop_all EXIT
 set -m # every child leads a process group, so that stopping it stops its workers too
 
@@ -79,7 +87,7 @@ cat <<TEXT
 Send a photo of your own:
 
   (printf '{"dataframe_split":{"columns":["image"],"data":[["'; base64 < samples/retina.jpg | tr -d '\n'; printf '"]]}}') |
-    curl -s -X POST -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:$SERVE_PORT/invocations
+    curl -s --noproxy '*' -X POST -H 'Content-Type: application/json' --data-binary @- http://127.0.0.1:$SERVE_PORT/invocations
 
 Ctrl-C stops everything.
 TEXT

@@ -25,13 +25,13 @@ class PhotoSet:
 
 
 def photo_sets(folder: Path | None) -> list[PhotoSet]:
-    """The sample photos, or those of a folder (as they are, and enlarged). Raises ValueError if it holds no JPEG file."""
+    """The sample photos, or those of a folder (as they are, and enlarged). Raises ValueError if it holds none."""
     if folder is None:
         small, to_enlarge = [(SAMPLES / "canary.jpg").read_bytes()], [(SAMPLES / "retina.jpg").read_bytes()]
     else:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".webp"})
         if not paths:
-            raise ValueError(f"{folder} holds no .jpg or .jpeg file.")
+            raise ValueError(f"{folder} holds no .jpg, .jpeg or .webp file.")
         small = to_enlarge = [path.read_bytes() for path in paths[:: -(-len(paths) // _MOST)]]
     large = [_enlarged(photo) for photo in to_enlarge]
     return [PhotoSet(name, _description(files), files) for name, files in (("small", small), ("large", large))]

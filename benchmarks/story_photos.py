@@ -9,6 +9,8 @@ from benchmarks.drift_answers import DEGRADATIONS, degraded
 
 HAZE = next(one for one in DEGRADATIONS if (one.kind, one.strength) == ("haze", "45 %"))
 """As a lens that nobody has cleaned gives."""
+EYES = 2
+"""Photos of a patient: of more of them, one patient would be a good part of a window."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,8 @@ class Scale:
 
     window: int = 52
     """Photos that the drift job judges at a time: a few more than DRIFT_MIN_PREDICTIONS"""
-    judged: int = 130
-    """Photos that the versions are compared on"""
+    judged: int = 260
+    """Photos that the versions are compared on: some ten of the rarest class"""
     learned: int = 400
     """Of the first training's photos, in the retraining's mixture"""
     training: dict[str, object] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class StoryPhotos:
     folder: Path
     """Where the paths of both manifests start"""
     manifest: Path
-    """Of the first training: some of its photos; `clear` and a few more are its validation split"""
+    """Of the first training: some of its photos; `clear` and as many more are its validation split"""
     gate_manifest: Path
     """Of the judged ones"""
     clinic: Path
@@ -63,13 +65,16 @@ class StoryPhotos:
         Raises FileNotFoundError without a manifest, ValueError if it holds too few validation photos.
         """
         rows = pd.read_csv(source / "manifest.csv", dtype=str)
-        validation = _by_patient(rows[rows["split"] == "val"])
+        validation = rows[rows["split"] == "val"]
+        validation = _by_patient(validation[validation.groupby("group")["path"].transform("size") <= EYES])
         sizes = (2 * scale.window, scale.judged, scale.window)
         if len(validation) < sum(sizes):
-            raise ValueError(f"{source} has {len(validation)} photos of the split val; the story needs {sum(sizes)}.")
+            raise ValueError(
+                f"{source} has {len(validation)} photos of the split val, {EYES} a patient at most, and needs {sum(sizes)}."
+            )
         hazy, judged, clear = _pools(validation, sizes)
         photos = source / "fundus"
-        training = rows[rows["split"] == "train"].sample(scale.learned, random_state=1)
+        training = _by_patient(rows[rows["split"] == "train"])[: scale.learned]
         manifest, gate_manifest = folder / "manifest.csv", folder / "judged.csv"
         pd.concat([training, clear]).to_csv(manifest, index=False)
         judged.to_csv(gate_manifest, index=False)
@@ -93,11 +98,11 @@ def _by_patient(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pools(rows: pd.DataFrame, sizes: tuple[int, int, int]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The first two have so many photos, the last one all that are left, without patients that another pool has."""
+    """The first two have so many photos, the last one twice as many as asked for, without patients that another pool has."""
     hazy, rest = rows[: sizes[0]], rows[sizes[0] :]
     rest = rest[~rest["group"].isin(hazy["group"])]
     judged, rest = rest[: sizes[1]], rest[sizes[1] :]
-    return hazy, judged, rest[~rest["group"].isin(judged["group"])]
+    return hazy, judged, rest[~rest["group"].isin(judged["group"])][: 2 * sizes[2]]
 
 
 def _read(rows: pd.DataFrame, folder: Path) -> list[Photo]:

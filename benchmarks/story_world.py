@@ -52,7 +52,7 @@ class World:
             "LOGNAME": "story",  # who, in the history
             "GATE_DATA": str(photos.gate_manifest),
             "GATE_PHOTOS": str(photos.folder),
-            "GATE_MAX_RECALL_LOSS": "0.1",  # of a class there are some 20 photos, which cannot tell 0.05
+            "GATE_MAX_RECALL_LOSS": "0.1",  # of the rarest class there are some ten photos, which cannot tell 0.05
             "GATE_MIN_RECALL": "0.5",  # nor 0.6 from 0.7
             "COMPARE_MARGIN": "0.1",  # likewise: the default, 0.02, takes several hundred labels
             "DRIFT_CLEAR_AFTER": "1",

@@ -27,8 +27,9 @@ from eye_disease.evaluation.figures import macro_auroc
 from eye_disease.evaluation.manifest import of_folder, read_manifest
 from eye_disease.evaluation.parts import Answers, Part
 from eye_disease.evaluation.shares import Share
-from eye_disease.evaluation.within_source import GRADED, HEALTHY, REFERABLE, separations
+from eye_disease.evaluation.within_source import GRADED, REFERABLE, separations
 from eye_disease.training.reencode import encoded
+from model_code.decision import HEALTHY
 
 OTHER, TWO = "other", "several"
 """Labels of more.csv: a disease outside the classes; two of them in one eye."""

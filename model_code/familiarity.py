@@ -1,6 +1,6 @@
-"""Is this a gradable photo like those the model has learned from? Read off the network's early layers.
+"""Is this a gradable photo like those the model has learned from? Read off the network's middle layers.
 
-What a camera, an exposure or a thing that is no fundus does to a photo shows in the texture of the early feature maps, which
+What a camera, an exposure or a thing that is no fundus does to a photo shows in the texture of the feature maps half-way, which
 the last layers have learned to ignore: there, an unknown camera looks like any other.
 """
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import keras
 
+from model_code.custom_objects import objects_file, read_objects
+from model_code.flat_model import flattened
 from model_code.model_error import ModelError
 
 OTHER_FINDING = "other_finding"
 """Name of the dense layer, of one logit, that says whether the photo shows a disease outside the classes."""
 MEAN_POOLING = keras.layers.GlobalAveragePooling2D
+BEHIND_DENSE = (keras.layers.Activation, keras.layers.Softmax, keras.layers.Flatten, keras.layers.Reshape)
+"""What may follow the last dense layer; a shape that is not (N, C) is refused elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +30,31 @@ class Anatomy:
     """Input of the last dense layer, (N, D)."""
     feature_map: keras.KerasTensor | None
     """Last feature map, (N, h, w, D), where the embedding is its mean; None where it is not."""
-    dense: keras.layers.Dense
-    """The last dense layer; its weights make the class-activation map."""
+    dense: keras.layers.Dense | keras.layers.Conv2D
+    """The last dense layer (see `_is_dense`); its weights make the class-activation map."""
     other_finding: keras.layers.Dense | None = None
     """The layer OTHER_FINDING, on the same embedding; None where there is none."""
 
 
 def load_keras(path: Path) -> keras.Model:
-    """A `.keras` or `.h5` file. Raises ModelError with what was expected if it is not a model file."""
+    """A `.keras` or `.h5` file, with layers of its own from the file beside it (custom_objects.objects_file), if there is one.
+
+    Raises ModelError with what was expected if it is not a model file.
+    """
     if path.suffix not in {".keras", ".h5"} or not path.is_file():
         raise ModelError(f"{path} is not a Keras model file. Expected an existing .keras or .h5 file.")
+    own = read_objects(objects_file(path)) if objects_file(path).is_file() else None
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, TypeError) as error:  # what Keras raises for a broken file and for a layer it does not know
-        unknown = re.search(r"Could not locate \w+ '\w+'", str(error))
+        model = keras.models.load_model(path, compile=False, custom_objects=own)
+    except (OSError, TypeError, ValueError) as error:  # what Keras raises for a broken file and for a layer it does not know
+        unknown = re.search(r"(Could not locate \w+|Unknown \w+:) '\w+'", str(error))
         reason = unknown[0] if unknown else str(error).strip().splitlines()[0]
         raise ModelError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise ModelError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
         model = keras.Model(model.inputs, model.outputs)
-    return model
+    return flattened(model)
 
 
 def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -> None:
@@ -85,11 +93,21 @@ def dissect(model: keras.Model) -> Anatomy:
         output_kind = "probabilities"
     elif _activation(last) not in (None, "linear"):
         raise ModelError(f"The last layer's activation is {_activation(last)!r}. Expected softmax, or none (logits).")
-    while not isinstance(last, keras.layers.Dense):
-        if not layers or not isinstance(last, (keras.layers.Activation, keras.layers.Softmax)):
+    while not _is_dense(last):
+        if not layers or not isinstance(last, BEHIND_DENSE):
             raise ModelError(f"The model ends in a {type(last).__name__} layer. Expected a Dense layer, or one and a softmax.")
         last = layers.pop()
-    return Anatomy(output_kind, last.input, _feature_map(layers), last, other)
+    embedding = last.input
+    if not isinstance(last, keras.layers.Dense):
+        embedding = keras.layers.Flatten(name=_unused("embedding_vector", model))(embedding)
+    return Anatomy(output_kind, embedding, _feature_map(layers), last, other)
+
+
+def _is_dense(layer: keras.Operation) -> bool:
+    """Whether it is a Dense layer, or the convolution of a single pixel that MobileNet has instead."""
+    if not isinstance(layer, keras.layers.Conv2D):
+        return isinstance(layer, keras.layers.Dense)
+    return layer.kernel_size == (1, 1) and layer.groups == 1 and tuple(layer.input.shape[1:3]) == (1, 1)
 
 
 def _other_finding(model: keras.Model) -> keras.layers.Dense | None:
@@ -152,14 +170,17 @@ def _unused(name: str, model: keras.Model) -> str:
 
 
 def _early_map(model: keras.Model) -> keras.KerasTensor | None:
-    """The last of the narrowest feature maps an eighth as wide as the photo; None where no map has about that size."""
+    """The last of the narrowest feature maps a sixteenth as wide as the photo (an eighth, if none is so deep), or None.
+
+    Maps an eighth as wide show how the file was saved as much as how the photo was taken, deeper ones only what it shows.
+    """
     side = model.inputs[0].shape[1]
     outputs = [layer.output for layer in model.layers]
     maps = [one for one in outputs if isinstance(one, keras.KerasTensor) and len(one.shape) == 4 and one.shape[1]]
     if side is None or not maps:
         return None
-    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 8))
-    if not side / 12 <= size <= side / 6:
+    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 16))
+    if not side / 24 <= size <= side / 6:
         return None
     fitting = [one for one in maps if one.shape[1] == size]
     width = min(one.shape[3] for one in fitting)

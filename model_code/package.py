@@ -2,6 +2,7 @@
 
 classifier.tflite   the network as LiteRT (absent when the runtime is `keras`)
 classifier.keras    the network it was converted from (or classifier.h5)
+classifier.layers.py  code of layers that are not Keras' own (absent where there are none)
 model.json          ModelFacts: classes, preprocessing, calibration
 statistics.npz      Statistics: arrays fitted on the training photos
 canary.jpg          a photo whose answer is known

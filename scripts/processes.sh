@@ -1,5 +1,10 @@
 # Sourced after environment.sh by scripts that start servers: free ports, waiting until one answers, stopping.
 
+# Loopback is never asked through a proxy, by this script or by what it starts.
+no_proxy="${no_proxy:-${NO_PROXY:-}}"
+[ "$no_proxy" = "*" ] || no_proxy="${no_proxy:+$no_proxy,}localhost,127.0.0.1,127.0.0.0/8,::1,[::1]"
+export no_proxy NO_PROXY="$no_proxy"
+
 # stop PID: ends a child and all it has started (each child leads a process group of its own).
 stop() {
     [ -n "$1" ] && kill -0 -- "-$1" 2>/dev/null || return 0
@@ -38,4 +43,24 @@ wait_until_up() {
     done
     echo
     fail "$1 does not answer on $3; its log is $4"
+}
+
+# ignore_other_servers: from here on MLflow talks to the server that this script starts, and to it directly, whatever the caller's
+# environment says. Only settings that lead nowhere else stay; the others are named, without their values, which may be secrets.
+ignore_other_servers() {
+    local name ignored=""
+    for name in $(compgen -e | grep -E '^_?MLFLOW_' || true); do
+        case $name in
+            MLFLOW_PORT | MLFLOW_EXPERIMENT_NAME | MLFLOW_DISABLE_TELEMETRY | MLFLOW_HTTP_REQUEST_* | MLFLOW_ENV_ROOT | \
+                MLFLOW_LOGGING_LEVEL | MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT | MLFLOW_*PROGRESS_BAR) ;;
+            *)
+                [ "${!name}" = "http://127.0.0.1:${MLFLOW_PORT:-}" ] || ignored="$ignored $name"
+                unset "$name"
+                ;;
+        esac
+    done
+    [ -z "$ignored" ] || echo "Ignored, since this start uses the tracking server that it starts itself:$ignored"
+    no_proxy="${no_proxy:-${NO_PROXY:-}}"
+    export no_proxy="${no_proxy:+$no_proxy,}127.0.0.1,localhost"
+    export NO_PROXY="$no_proxy"
 }

@@ -7,14 +7,18 @@ import sys
 from collections.abc import Callable
 
 from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 
-from eye_disease.common.errors import EyeDiseaseError
+from eye_disease.common.errors import EyeDiseaseError, TrackingUnavailableError
+from eye_disease.common.mlflow_client import is_unanswered, unanswered
 from eye_disease.common.secrets import hide_everywhere, hide_secrets
 from eye_disease.common.text import one_line
 from model_code.errors import ImageError, SettingError
 from model_code.model_error import ModelError
 
 _SAID_IN_A_SENTENCE = (EyeDiseaseError, SettingError, ModelError, ImageError, MlflowException, OSError)
+_BELOW_MLFLOW = ("sqlalchemy", "alembic", "botocore")
+"""Libraries whose errors MLflow lets through, of a database or an object store that cannot be used."""
 
 
 def prepare(level: int = logging.WARNING) -> None:
@@ -33,7 +37,11 @@ def run(name: str, action: Callable[[], None]) -> None:
         action()
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
-    except _SAID_IN_A_SENTENCE as error:
+    except Exception as error:
+        if not (isinstance(error, _SAID_IN_A_SENTENCE) or type(error).__module__.partition(".")[0] in _BELOW_MLFLOW):
+            raise
+        if isinstance(error, RequestException) or (isinstance(error, MlflowException) and is_unanswered(error)):
+            error = TrackingUnavailableError(unanswered(error))
         said, status = f"{name}: {_sentence(error)}", error.exit_status if isinstance(error, EyeDiseaseError) else 1
         if status == 1:
             sys.exit(said)
@@ -50,6 +58,6 @@ def _sentence(error: Exception) -> str:
     """What an error says, without secrets; of MLflow's, which hold stack traces of the server, the first line."""
     text = hide_secrets(error.message if isinstance(error, MlflowException) else error)
     lines = text.strip().splitlines() or [type(error).__name__]
-    if isinstance(error, (MlflowException, OSError)):
+    if not isinstance(error, (EyeDiseaseError, SettingError, ModelError, ImageError)):
         return one_line(lines[0], 500)
     return "\n".join(map(one_line, lines))

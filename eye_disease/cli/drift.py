@@ -10,6 +10,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from eye_disease.cli import command
+from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import compare
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.report import text
@@ -84,11 +85,13 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
 
 
 def _replay(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
-    done = replay(Storage(settings.inference_log), asked.prediction_id, Path(asked.image).read_bytes())
-    version = f"{done.record['model_name']} version {done.record['model_version']}"
+    photo = Path(asked.image).read_bytes()
+    storage, wait = Storage(settings.inference_log), settings.mlflow_timeout_seconds
+    done = replay(storage, asked.prediction_id, photo, mlflow_timeout_seconds=wait)
+    version = f"{clean(done.record['model_name'])} version {clean(done.record['model_version'])}"
     if not done.same:
-        sys.exit(f"{version} answers otherwise now: {'; '.join(done.differences)}.")
-    print(f"{version} gives the same answer: {done.answer['predicted_class']}, {done.answer['confidence']:.3f}.")
+        sys.exit(f"{version} answers otherwise now: {one_line('; '.join(done.differences))}.")
+    print(f"{version} gives the same answer: {clean(done.answer['predicted_class'])}, {done.answer['confidence']:.3f}.")
 
 
 def _compare(asked: argparse.Namespace, settings: MonitoringSettings) -> None:

@@ -2,40 +2,53 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from eye_disease.cli import command
+from eye_disease.common.mlflow_client import wait_briefly
+from eye_disease.common.model_process import ask
 from eye_disease.common.paths import BUNDLED_PACKAGE
+from eye_disease.common.text import one_line
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
+from eye_disease.registry.names import check_name
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.scoring import score_photo
-from eye_disease.registry.versions import STAGES, list_versions
+from eye_disease.registry.versions import STAGES, FetchedVersion, list_versions
+from eye_disease.serving.settings import RegistrySettings
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
 
 
 def _register(asked: argparse.Namespace) -> None:
+    check_name(asked.name)  # before a conversion that takes minutes
     with tempfile.TemporaryDirectory() as folder:
         package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
         if asked.model:
-            from eye_disease.registry.keras_import import package_own_model  # imports TensorFlow
+            from eye_disease.registry.keras_import import find_layers_file, package_own_model  # imports TensorFlow
 
             package = Path(folder)
             recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
-            package_own_model(Path(asked.model), package, asked.name, command.names(asked.classes), recipe, asked.runtime)
+            names, layers = command.names(asked.classes), find_layers_file(asked.custom_objects)
+            package_own_model(Path(asked.model), package, asked.name, names, recipe, asked.runtime, layers)
         registered = register_package(package, asked.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
     asked.version = registered.version
     if asked.stage:
         _promote(asked)
     if asked.score:
-        print(json.dumps(score_photo(asked.name, asked.version, Path(asked.score)), indent=2))
+        print(json.dumps(_score(asked.name, asked.version, Path(asked.score)), indent=2))
+
+
+def _score(name: str, version: str, photo: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return ask(FetchedVersion.fetch(name, version, Path(folder)).folder, photo.read_bytes())
 
 
 def _promote(asked: argparse.Namespace) -> None:
@@ -79,17 +92,18 @@ def _list(asked: argparse.Namespace) -> None:
     if not versions:
         print(f"{asked.name} has no versions in this registry.")
     for one in versions:
-        aliases = " ".join(f"@{alias}" for alias in one.aliases)
-        print(
-            f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {one.runtime:<6}  {one.run_id}"
-        )
+        aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in one.aliases), one_line(one.runtime)
+        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {runtime:<6}  {one.run_id}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
-    register.add_argument("--model", default="", help="your own .keras or .h5 classifier; without it the bundled model")
+    register.add_argument(
+        "--model", default="", help="your own .keras or .h5 classifier, or SavedModel; without it the bundled"
+    )
+    register.add_argument("--custom-objects", default="", metavar="MODULE", help="Python file with your model's own layers")
     register.add_argument("--package", default="", help="a model package that train.py has written")
     register.add_argument("--classes", default="", help="your model's classes in the order of its outputs: a,b,c")
     register.add_argument("--image-size", type=int, default=224, help="side of your model's square input, pixels")
@@ -128,4 +142,9 @@ def main() -> None:
     asked = parser.parse_args(sys.argv[1:] or ["register"])
     if asked.command == "register" and asked.model and not asked.classes:
         parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
-    command.run(f"register.py {asked.command}", partial(asked.action, asked))
+    command.run(f"register.py {asked.command}", partial(_run, asked))
+
+
+def _run(asked: argparse.Namespace) -> None:
+    wait_briefly(os.environ, RegistrySettings.from_env().timeout_seconds)
+    asked.action(asked)

@@ -21,12 +21,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=1, help="server processes")
     parser.add_argument("--env-manager", default="local", choices=("local", "uv", "virtualenv", "conda"))
+    parser.add_argument(
+        "--fallback", action="store_true", help="the last good copy or the bundled model also where the version is refused"
+    )
     asked = parser.parse_args()
     command.run("serve.py", partial(_serve, asked))
 
 
 def _serve(asked: argparse.Namespace) -> None:
     ServingSettings.from_env()
-    model = resolve(asked.name, asked.stage, RegistrySettings.from_env())
+    model = resolve(asked.name, asked.stage, RegistrySettings.from_env(), asked.fallback)
     print(f"Serving {asked.name} version {model.version} ({model.source}) on http://{asked.host}:{asked.port}", flush=True)
     exec_server(model, asked.host, asked.port, asked.workers, asked.env_manager)

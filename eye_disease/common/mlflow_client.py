@@ -2,17 +2,19 @@
 
 import getpass
 import os
+import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import read_mlflow_creds
 from requests.exceptions import RequestException
 
 from eye_disease.common.environment import changed, without_proxy
-from eye_disease.common.errors import TrackingMissingError, TrackingRefusedError, TrackingUnavailableError
+from eye_disease.common.errors import TrackingMissingError, TrackingRefusedError, TrackingUnavailableError, UserError
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import one_line
 
@@ -25,6 +27,12 @@ six bytes each in JSON) makes a metric of 1.6 kB.
 """
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
+_UNANSWERED = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+_CAUSES = re.compile(
+    r"Connection refused|[Rr]ead timed out|[Cc]onnection timed out|Connection reset|Name or service not known|"
+    r"name resolution|nodename nor servname|too many \d+ error responses|certificate verify failed|Connection aborted"
+)
+"""How the libraries below MLflow's client name what went wrong, somewhere in their text."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 
 
@@ -73,6 +81,33 @@ def first_line(error: Exception) -> str:
     """What an error says, short enough for a line of a log, without secrets."""
     lines = str(error).strip().splitlines() or [""]
     return one_line(hide_secrets(lines[0]), 300) or type(error).__name__
+
+
+def quoted(text: str) -> str:
+    """A value in a search filter of MLflow's, which knows two kinds of quotes and no escapes. Raises UserError for both."""
+    if "'" in text and '"' in text:
+        raise UserError(f"MLflow cannot search for a name with both kinds of quotes: {one_line(text)}")
+    return f'"{text}"' if "'" in text else f"'{text}'"
+
+
+def is_unanswered(error: MlflowException) -> bool:
+    """Whether it says that the server does not answer or does not work, rather than what the server thinks of the request."""
+    return error.error_code in _UNANSWERED
+
+
+def unanswered(error: Exception) -> str:
+    """That the server does not answer, with its address and the cause, in a sentence."""
+    said = str(error)
+    address = re.search(r"API request to (https?://[^/\s]+)", said)
+    causes = _CAUSES.findall(said)
+    where = address[1] if address else mlflow.get_tracking_uri()
+    return f"MLflow at {hide_secrets(where)} does not answer ({causes[-1] if causes else first_line(error)})."
+
+
+def wait_briefly(env: MutableMapping[str, str], seconds: int) -> None:
+    """From here on MLflow's client waits so long for an answer and tries once more, unless the user has said otherwise."""
+    env.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(seconds))
+    env.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 
 def who() -> str:

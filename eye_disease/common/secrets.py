@@ -72,6 +72,8 @@ def _print_hidden(kind: type[BaseException], error: BaseException | None, trace:
 def _secrets(env: Mapping[str, str]) -> list[str]:
     """The longest first, so that none is left in part. Each also as it stands in a URL."""
     values = [value for name, value in env.items() if _HOLDS_A_SECRET.search(name)]
+    user, password = (env.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    values.append(base64.b64encode(f"{user}:{password}".encode()).decode() if password else "")  # as a header holds it
     for url in env.get("ALERT_URLS", "").replace(",", " ").split():
         values += [url, url.partition("://")[2]]
     plain = {value.strip() for value in values}

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from eye_disease.common.text import clean
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.evaluation.anytime import Outcomes, interval, log_evidence_better, log_evidence_worse
 
@@ -65,7 +66,7 @@ def _lost_recall(by_class: Mapping[str, Outcomes], limits: CompareLimits) -> lis
     """Classes of whose photos the challenger finds fewer, by more than is allowed and than chance explains."""
     needed = np.log(len(by_class) / limits.alpha) if by_class else 0.0
     return [
-        f"The challenger finds fewer photos of {name}: its recall is lower by more than {limits.max_recall_loss:g}."
+        f"The challenger finds fewer photos of {clean(name)}: its recall is lower by more than {limits.max_recall_loss:g}."
         for name, outcomes in by_class.items()
         if log_evidence_worse(outcomes, -limits.max_recall_loss) >= needed
     ]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import Comparison, Side
 from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.metrics import metric_name
@@ -46,21 +47,25 @@ def text(found: Comparison) -> str:
     decision = found.decision
     agreed = f"{_shown(found.agreement.value)} of {found.agreement.n:,} photos that both answered" if found.agreement else "-"
     lines = [
-        f"{found.model}: champion version {found.champion.version}, challenger version {found.challenger.version}",
+        f"{clean(found.model)}: champion version {clean(found.champion.version)}, "
+        f"challenger version {clean(found.challenger.version)}",
         f"Served together {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC; "
         f"roles {_roles(found.champion)} and {_roles(found.challenger)}",
         "",
         f"{'':<28}{'champion':>12}{'challenger':>12}",
-        *(f"{row.figure.replace('_', ' '):<28}{_shown(row.champion):>12}{_shown(row.challenger):>12}" for row in rows(found)),
+        *(
+            f"{one_line(row.figure.replace('_', ' '), 27):<28}{_shown(row.champion):>12}{_shown(row.challenger):>12}"
+            for row in rows(found)
+        ),
         "",
         f"Same class: {agreed}.",
         f"McNemar's test on the labelled pairs: p = {found.outcomes.mcnemar_p_value:.3g} (right for a single look only).",
         f"Evidence for the challenger {decision.evidence_for:.2f}, against it {decision.evidence_against:.2f}; "
         f"{decision.needed:.2f} decides (natural logarithms, right at every look).",
-        *(f"Note: {note}" for note in found.notes),
+        *(f"Note: {one_line(note)}" for note in found.notes),
         "",
         f"Decision: {decision.choice}",
-        *(f"  {reason}" for reason in decision.reasons),
+        *(f"  {one_line(reason)}" for reason in decision.reasons),
     ]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from eye_disease.common.errors import UserError
 from eye_disease.conversion.litert import largest_difference, require_agreement, to_litert
 from model_code.canary import canary_photo, write_expected_answer
 from model_code.classifier import Classifier
+from model_code.custom_objects import objects_file
 from model_code.decode import decode
 from model_code.identity import UNREGISTERED_VERSION
 from model_code.keras_model import Anatomy, check_shape, dissect, load_keras
@@ -32,7 +33,10 @@ def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "
     model = load_keras(source)
     check_shape(model, facts.classes, facts.recipe.input_size)
     anatomy = dissect(model)
-    shutil.copyfile(source, package / f"classifier{source.suffix}")
+    kept = package / f"classifier{source.suffix}"
+    shutil.copyfile(source, kept)
+    if objects_file(source).is_file():
+        shutil.copyfile(objects_file(source), objects_file(kept))
     converted = runtime != "keras" and _convert(package, model, facts.recipe.input_size, must=runtime == "litert")
     facts = replace(facts, output_kind=anatomy.output_kind, runtime="litert" if converted else "keras")
     return facts, _class_weights(anatomy)
@@ -73,4 +77,6 @@ def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
 
 
 def _class_weights(anatomy: Anatomy) -> np.ndarray | None:
-    return None if anatomy.feature_map is None else anatomy.dense.kernel.numpy()
+    if anatomy.feature_map is None:
+        return None
+    return anatomy.dense.kernel.numpy().reshape(anatomy.embedding.shape[-1], -1)

@@ -1,5 +1,6 @@
 """Pictures of a classifier's figures."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -8,11 +9,13 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from sklearn.metrics import auc, roc_curve
 
+from eye_disease.common.text import clean
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import reliability
 from eye_disease.evaluation.within_source import POOLED, WithinSource
 
 matplotlib.use("Agg")
+_LONGEST_NAME = 40
 
 
 def plot_confusion(figures: Figures, classes: tuple[str, ...], path: Path) -> None:
@@ -23,10 +26,11 @@ def plot_confusion(figures: Figures, classes: tuple[str, ...], path: Path) -> No
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    names = [clean(name, _LONGEST_NAME) for name in classes]  # without what would be read as a formula
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="label", title=f"accuracy {figures.accuracy.value:.3f} on {figures.accuracy.n} photos")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path) -> None:
@@ -36,7 +40,7 @@ def plot_reliability(probabilities: np.ndarray, labels: np.ndarray, path: Path) 
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
     axes.scatter(sure, right, s=20 + 600 * photos / photos.sum())
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.05), title="Reliability")
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_roc(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
@@ -45,10 +49,10 @@ def plot_roc(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
     for i, name in enumerate(classes):
         if 0 < (labels == i).sum() < len(labels):
             false, true, _ = roc_curve(labels == i, probabilities[:, i])
-            axes.plot(false, true, label=f"{name} {auc(false, true):.3f}")
+            axes.plot(false, true, label=f"{clean(name, _LONGEST_NAME)} {auc(false, true):.3f}")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", title="One class against the rest, with AUROC")
     axes.legend()
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_separations(within: WithinSource, path: Path) -> None:
@@ -73,7 +77,7 @@ def plot_curves(curves: dict[str, list[float]], path: Path) -> None:
         axes.plot(range(1, len(values) + 1), values, label=name)
     axes.set(xlabel="epoch")
     axes.legend()
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def contact_sheet(views: np.ndarray, captions: list[str], path: Path, columns: int = 6) -> None:
@@ -92,3 +96,9 @@ def contact_sheet(views: np.ndarray, captions: list[str], path: Path, columns: i
 def _figure() -> tuple[Figure, matplotlib.axes.Axes]:
     figure = Figure(figsize=(6, 5), dpi=110, layout="constrained")
     return figure, figure.subplots()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class's name in a script that the font lacks
+        figure.savefig(path)

@@ -12,9 +12,8 @@ import numpy as np
 from eye_disease.common.errors import UserError
 from eye_disease.evaluation.auroc import Auroc
 from eye_disease.evaluation.parts import Answers, Part
+from model_code.decision import HEALTHY
 
-HEALTHY = "normal"
-"""The label that diseases are told from; a photo labelled `not_<disease>` counts as one without that disease, too."""
 POOLED = "all sources"
 GRADED = "diabetic_retinopathy"
 """The disease that grades are of."""
@@ -92,7 +91,10 @@ def within_source(answers: Answers) -> WithinSource:
 
 
 def separations(answers: Answers) -> tuple[Separation, ...]:
-    """Each disease against healthy, pooled and within each source that has both; labels other than the classes may occur."""
+    """Each disease against healthy, pooled and within each source that has both.
+
+    Labels other than the classes may occur; a photo labelled `not_<disease>` is one without that disease.
+    """
     return tuple(
         one
         for disease in answers.classes

@@ -1,12 +1,15 @@
 """What an alarm starts beside telling people: a command of the user's, and the roll back of a version that is at fault.
 
-<folder>/<id>/request.json   what is to be run, and why
+<folder>/<id>/request.json   what is to be done, and why
 <folder>/<id>/begun.json     and ended.json: see `eye_disease.monitoring.launch`
 <folder>/<id>/output.log     all that the command printed
 <folder>/<id>/closed.json    what came of it, once it was told
 <folder>/<step>.lock         held while a command of this kind runs
 
 Each request is run once, whatever is killed and when: with `begun.json` there it is never started again.
+
+A reason holds what clients wrote, so it is never a part of a command line that the user gave: that command gets it in its
+environment and on its standard input. The command line itself may hold a password and is not written to disk.
 """
 
 import fcntl
@@ -15,13 +18,15 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.paths import IMPORT_ROOT
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import clean, one_line
 from eye_disease.monitoring import launch
 from eye_disease.monitoring.action_rules import Request, Step
 from eye_disease.records.storage import Storage
@@ -30,9 +35,13 @@ _logger = logging.getLogger(__name__)
 _HOURS = 3600
 _TIMEOUTS: dict[Step, int] = {"command": 48 * _HOURS, "rollback": 600}
 """Seconds after which a command is ended: one that hangs would hold up the next."""
+_SETTINGS: dict[Step, str] = {"command": "DRIFT_ON_RAISE", "rollback": "DRIFT_AUTO_ROLLBACK"}
 _SHOWN_LINES = 2
 _OF_ANOTHER_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 """Set by `mlflow run`: a command must not write into the drift job's own run."""
+
+Command = Callable[[Request], Sequence[str]]
+"""The command line for a request: a program and its arguments, which no shell sees."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,11 @@ class Report:
 class Actions:
     """In a local folder; one process at a time.
 
-    commands: what each step runs; a step without a command is never asked for.
+    commands: what each step runs for a request; a step without a command is never asked for.
     in_production: the version of a model that the registry holds there, or None. Raises TrackingUnavailableError.
     """
 
-    def __init__(self, folder: Path, commands: dict[Step, tuple[str, ...]], in_production: Callable[[str], str | None]) -> None:
+    def __init__(self, folder: Path, commands: Mapping[Step, Command], in_production: Callable[[str], str | None]) -> None:
         self._folder, self._commands, self._in_production = folder, commands, in_production
         self._files = Storage(str(folder))
 
@@ -63,16 +72,7 @@ class Actions:
         """Keep a request; nothing happens for one that was kept before, or whose step is not switched on."""
         if request.step not in self._commands or (self._folder / request.id / "request.json").exists():
             return
-        told = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        places = {"{model}": request.model, "{version}": request.version, "{reason}": request.reason}
-        run = {
-            "command": [_filled(part, places) for part in self._commands[request.step]],
-            "env": told | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
-            "without": _OF_ANOTHER_RUN,
-            "timeout": _TIMEOUTS[request.step],
-        }
-        self._write(request.id, "request", run | {"request": asdict(request)})
+        self._write(request.id, "request", {"request": asdict(request)})
 
     def advance(self, is_raised: Callable[[str, str], bool]) -> Iterator[Report]:
         """Start what may start and notice what has ended; whoever has told of a report that is over calls `close`.
@@ -88,6 +88,8 @@ class Actions:
                     yield Report(request, "failed", f"It was broken off. {self._log(request)}")
             elif not is_raised(request.model, request.version):
                 yield Report(request, "dropped", "The alarm was over before its turn came.")
+            elif request.step not in self._commands:
+                yield Report(request, "dropped", f"{_SETTINGS[request.step]} was taken back before its turn came.")
             elif not busy:
                 yield from self._start(request)
 
@@ -104,7 +106,7 @@ class Actions:
         try:
             holder = self._in_production(request.model)
         except TrackingUnavailableError as error:
-            _logger.warning("%s version %s is not rolled back yet: %s", request.model, request.version, error)
+            _logger.warning("%s version %s is not rolled back yet: %s", clean(request.model), request.version, error)
             return
         if holder != request.version:
             yield Report(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
@@ -117,17 +119,31 @@ class Actions:
         # -P: the modules beside launch.py are no part of it.
         command = [sys.executable, "-P", launch.__file__, str(folder), str(lock), how]
         with (folder / "output.log").open("ab") as log:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
+            run = json.dumps(self._run(request)).encode()
+            done = subprocess.run(command, input=run, stdout=log, stderr=log, check=False)
         if done.returncode != 0:
             _logger.error("%s was not started. %s", request.id, self._log(request))
         return done.returncode == 0
+
+    def _run(self, request: Request) -> dict[str, Any]:
+        """As `launch.py` reads it."""
+        told = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return {
+            "command": list(self._commands[request.step](request)),
+            "input": json.dumps(asdict(request)),
+            "env": told | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
+            "without": _OF_ANOTHER_RUN,
+            "timeout": _TIMEOUTS[request.step],
+        }
 
     def _ended(self, request: Request) -> Report:
         status = (self._read(request.id, "ended") or {}).get("status")
         said = "It ended well." if status == 0 else f"It ended with exit status {status}."
         if request.step == "rollback":  # what this project's own command says holds nothing private
             lines = (self._folder / request.id / "output.log").read_text(errors="replace").split("\n")
-            said = " ".join([said, *[line.strip() for line in lines if line.strip()][-_SHOWN_LINES:]])
+            told = [shown for line in lines if (shown := one_line(hide_secrets(line), 300))]
+            said = " ".join([said, *told[-_SHOWN_LINES:]])
         return Report(request, "done" if status == 0 else "failed", f"{said} {self._log(request)}")
 
     def _log(self, request: Request) -> str:
@@ -160,21 +176,17 @@ class Actions:
         self._files.write(f"{name}/{what}.json", json.dumps(content).encode())
 
 
-def _filled(part: str, places: dict[str, str]) -> str:
-    for place, value in places.items():
-        part = part.replace(place, value)
-    return part
+def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, Command]:
+    """What each step that is switched on runs."""
+    found: dict[Step, Command] = {}
+    if on_raise:
+        found["command"] = lambda request: on_raise
+    if auto_rollback:
+        found["rollback"] = _rollback
+    return found
 
 
-def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, tuple[str, ...]]:
-    """What each step that is switched on runs: `{model}`, `{version}` and `{reason}` stand for the request's."""
-    of = (
-        "--name",
-        "{model}",
-        "--version",
-        "{version}",
-        "--reason",
-        "{reason}",
-    )  # that version or none: it may have moved since
-    rollback = (sys.executable, "-m", "eye_disease", "rollback", *of)
-    return ({"command": on_raise} if on_raise else {}) | ({"rollback": rollback} if auto_rollback else {})
+def _rollback(request: Request) -> tuple[str, ...]:
+    """That version or none: it may have moved since."""
+    of = (f"--name={request.model}", f"--version={request.version}", f"--reason={request.reason}")
+    return (sys.executable, "-m", "eye_disease", "rollback", *of)

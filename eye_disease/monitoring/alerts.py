@@ -3,17 +3,23 @@
 import hashlib
 import json
 import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import clean, one_line
 from eye_disease.records.storage import Storage
 from model_code.errors import SettingError
 
 _logger = logging.getLogger(__name__)
 _GIVE_UP_AFTER = timedelta(days=7)
+_LONGEST_BODY, _LONGEST_SCHEME = 2000, 12
 Event = Literal["raised", "cleared", "rolled_back", "not_rolled_back", "command_done", "command_failed"]
 _HEADLINE: dict[Event, str] = {
     "raised": "Drift",
@@ -49,14 +55,14 @@ class Alert:
     @property
     def title(self) -> str:
         """One line."""
-        return f"{_HEADLINE[self.event]}: {self.model} version {self.version}"
+        return f"{_HEADLINE[self.event]}: {clean(self.model)} version {clean(self.version)}"
 
     @property
     def body(self) -> str:
         """Two sentences and where to read on."""
-        facts = [f"Model: {self.model}, version {self.version}", f"Window: {self.window}"]
-        facts += [f"Report: {self.report_url}"] if self.report_url else []
-        return "\n".join([f"{self.problem} {self.action}", "", *facts])
+        facts = [f"Model: {clean(self.model)}, version {clean(self.version)}", f"Window: {one_line(self.window)}"]
+        facts += [f"Report: {hide_secrets(self.report_url)}"] if self.report_url else []
+        return "\n".join([one_line(f"{self.problem} {self.action}", _LONGEST_BODY), "", *facts])
 
 
 class AlertOutbox:
@@ -75,7 +81,8 @@ class AlertOutbox:
     def put(self, alert: Alert, now: datetime) -> None:
         """Keep an alert for delivery; nothing happens for one that was put before. Without URLs it is only logged."""
         if not self._services:
-            _logger.warning("%s. %s %s ALERT_URLS is not set, so nobody is told.", alert.title, alert.problem, alert.action)
+            told = one_line(f"{alert.title}. {alert.problem} {alert.action}")
+            _logger.warning("%s ALERT_URLS is not set, so nobody is told.", told)
             return
         known = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
         if f"{alert.id}.json" not in known:
@@ -114,13 +121,42 @@ class AlertOutbox:
         self._files.write(f"waiting/{name}", json.dumps(stored).encode())
 
 
+class _Service:
+    """One service of Apprise. Its log is kept to ourselves: it shows URLs, which hold passwords and tokens."""
+
+    def __init__(self, plugin: Any) -> None:
+        import apprise
+
+        self.service_name = str(plugin.service_name)
+        self.failure = ""
+        """Of the last notification, for the log."""
+        self._apprise = apprise.Apprise()
+        self._apprise.add(plugin)
+
+    def notify(self, title: str, body: str, notify_type: Any) -> bool:
+        """Whether it was delivered."""
+        import apprise
+
+        with _quiet() as said:
+            # As text: what a service shows as HTML or Markdown is made from it, not found in it.
+            done = self._apprise.notify(body, title, notify_type, body_format=apprise.NotifyFormat.TEXT)
+        status = re.search(r"\berror=(\d{3})\b", "\n".join(said))
+        self.failure = f"HTTP status {status[1]}" if status else "no connection, or it was refused"
+        return bool(done)
+
+
 def _send(service: Any, alert: Alert) -> bool:
     import apprise
 
     kind = apprise.NotifyType.SUCCESS if alert.event in _GOOD else apprise.NotifyType.FAILURE
     delivered = bool(service.notify(title=alert.title, body=alert.body, notify_type=kind))
     if not delivered:
-        _logger.warning("An alert was not delivered and waits for the next run: %s (%s)", alert.title, service.service_name)
+        _logger.warning(
+            "An alert was not delivered and waits for the next run: %s (%s: %s)",
+            alert.title,
+            service.service_name,
+            service.failure,
+        )
     return delivered
 
 
@@ -129,8 +165,32 @@ def _service(number: int, url: str) -> Any:
         warnings.simplefilter("ignore", DeprecationWarning)  # Apprise's own, while it loads its plugins
         import apprise  # takes a second: only where alerts are wanted
 
-        service = apprise.Apprise.instantiate(url)
-    if service is None:
+        with _quiet():
+            try:
+                plugin = apprise.Apprise.instantiate(url)
+            except Exception:  # of a plugin, whose message may hold what must not be shown
+                plugin = None
+    if plugin is None:
         scheme = url.partition("://")[0]
-        raise SettingError("ALERT_URLS", f"(entry {number}, {scheme}://...)", "Apprise URLs, see https://appriseit.com")
-    return service
+        shown = f"{scheme}://..." if scheme.isalpha() and len(scheme) <= _LONGEST_SCHEME else "..."  # else it may be a token
+        raise SettingError("ALERT_URLS", f"(entry {number}, {shown})", "Apprise URLs, see https://appriseit.com")
+    return _Service(plugin)
+
+
+@contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Inside, what Apprise logs goes into the list instead."""
+    said: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, handler = logging.getLogger("apprise"), Kept()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True

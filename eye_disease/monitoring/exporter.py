@@ -1,12 +1,14 @@
 """Prometheus metrics from the log: any number of server processes, and nothing added to them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 
+from eye_disease.common.text import clean
 from eye_disease.records.recent import Histogram, LogTail
 from eye_disease.records.storage import Storage
 
@@ -32,10 +34,11 @@ class LogCollector(Collector):
         unreadable = CounterMetricFamily("eye_unreadable_lines", "Lines of the log that are no records", labels=_LABELS)
         latency = HistogramMetricFamily("eye_inference_time_seconds", "Decoding, preprocessing and network", labels=_LABELS)
         confidence = HistogramMetricFamily("eye_confidence", "Confidence of the answers", labels=_LABELS)
-        for version, numbers in sorted(self._tail.numbers.items()):
-            for (name, decision), count in sorted(numbers.predictions.items()):
-                predictions.add_metric((*version, name, decision), count)
-            for code, count in sorted(numbers.errors.items()):
+        for named, numbers in sorted(self._tail.numbers.items()):
+            version = _labels(named)
+            for labels, count in _summed(numbers.predictions).items():
+                predictions.add_metric((*version, *labels), count)
+            for (code,), count in _summed({(code,): count for code, count in numbers.errors.items()}).items():
                 errors.add_metric((*version, code), count)
             lost.add_metric(version, numbers.lost_records)
             unreadable.add_metric(version, numbers.unreadable_lines)
@@ -51,7 +54,7 @@ class LogCollector(Collector):
         family = GaugeMetricFamily("eye_drift_state", "1 for the state the job found last", labels=(*_LABELS, "state"))
         for version, found in sorted(self._read_states().items()):
             for state in STATES:
-                family.add_metric((*version, state), float(state == found))
+                family.add_metric((*_labels(version), state), float(state == found))
         return family
 
 
@@ -67,6 +70,19 @@ def start_exporter(port: int, storage: Storage, read_states: ReadStates) -> Call
         thread.join()
 
     return stop
+
+
+def _labels(names: Iterable[object]) -> tuple[str, ...]:
+    """What stands in a log may be anything; a label is read by people and by other programs."""
+    return tuple(map(clean, names))
+
+
+def _summed(counts: Mapping[tuple[object, ...], int]) -> dict[tuple[str, ...], int]:
+    """By label, sorted: two names may have the same one, which Prometheus must be given once."""
+    summed: Counter[tuple[str, ...]] = Counter()
+    for names, count in counts.items():
+        summed[_labels(names)] += count
+    return dict(sorted(summed.items()))
 
 
 def _cumulative(histogram: Histogram, unit: float) -> list[tuple[str, float]]:

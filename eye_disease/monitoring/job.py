@@ -13,6 +13,8 @@ from functools import partial
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.lock import only_run
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import clean, one_line
 from eye_disease.monitoring.actions import Actions, commands
 from eye_disease.monitoring.alerts import AlertOutbox
 from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
@@ -33,7 +35,7 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.records.ingest import ingest
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores
-from eye_disease.registry.production import version_in_production
+from eye_disease.registry.versions import version_in_production
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from model_code.promise import Promise
@@ -63,9 +65,9 @@ class Outcome:
         return "\n".join([self._judged(), *(f"  {one}" for one in self.actions)])
 
     def _judged(self) -> str:
-        name = f"{self.model} version {self.version}"
+        name = f"{clean(self.model)} version {clean(self.version)}"
         if self.found is None:
-            return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {self.why_not}"
+            return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {one_line(hide_secrets(self.why_not))}"
         verdict = self.found.verdict
         told = f"{name}: {verdict.status} ({self.found.span}). {self.found.problem} {self.found.action}"
         reasons = [f"  {check.level}: {check}" for check in verdict.reasons[:_SHOWN_REASONS]]
@@ -123,10 +125,10 @@ class DriftJob:
         try:
             return self._judge_open_window(store, health)
         except TrackingUnavailableError as error:
-            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", store.model, store.version, error)
+            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", *_name(store), error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}")
         except (StoreError, NoReferenceError, NoPromiseError) as error:  # of one version; the others are judged all the same
-            _logger.error("%s version %s is not judged: %s", store.model, store.version, error)
+            _logger.error("%s version %s is not judged: %s", *_name(store), error)
             return Outcome(store.model, store.version, None, str(error), failed=True)
 
     def _judge_open_window(self, store: RecordStore, health: Health | None) -> Outcome:
@@ -187,3 +189,8 @@ class DriftJob:
             (one.model, one.version): self._memories.read(one.model, one.version).status for one in find_stores(self._storage)
         }
         write_statuses(self._settings.state_dir, {version: status for version, status in known.items() if status})
+
+
+def _name(store: RecordStore) -> tuple[str, str]:
+    """Model and version as a person may read them."""
+    return clean(store.model), clean(store.version)

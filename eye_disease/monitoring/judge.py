@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from eye_disease.common.text import clean
 from eye_disease.monitoring.action_rules import Request
 from eye_disease.monitoring.alarm import is_due
 from eye_disease.monitoring.judged_window import Findings
@@ -106,9 +107,11 @@ def judge_window(
 def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
     notes = []
     if reference is None:
-        notes.append(f"No reference came with version {version}: only the rules and the service are judged, not drift.")
+        notes.append(f"No reference came with version {clean(version)}: only the rules and the service are judged, not drift.")
     elif reference.name.startswith("window:"):
-        notes.append(f"Judged against production data, {reference.name}, not against the reference of the model's package.")
+        notes.append(
+            f"Judged against production data, {clean(reference.name)}, not against the reference of the model's package."
+        )
     if window.every > 1:
         notes.append(
             f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "

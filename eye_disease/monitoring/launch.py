@@ -1,8 +1,8 @@
 """Runs one command that an alarm has started, on its own and to its end.
 
-Run as `python -P launch.py FOLDER LOCK background|wait`, with FOLDER/request.json as `actions.py` writes it. It needs
-only the standard library, so that it is up at once. While the command runs, LOCK is held, by it too: two never run at a time,
-and the kernel frees the lock of whatever is killed.
+Run as `python -P launch.py FOLDER LOCK background|wait`, with the command on its standard input as `actions.py` writes it. It
+needs only the standard library, so that it is up at once. No shell sees the command, which gets `input` on its standard input.
+While it runs, LOCK is held, by it too: two never run at a time, and the kernel frees the lock of whatever is killed.
 
 FOLDER/begun.json   process id (it leads a process group) and time; with it the command is never started again
 FOLDER/ended.json   exit status (124: it took too long, 127: it could not be started) and time
@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ BUSY, TOO_LONG, NOT_FOUND = 75, 124, 127
 
 def launch(folder: Path, lock: Path, background: bool) -> None:
     """See above; returns at once if the command has begun before. Exits with BUSY if another one is at work."""
+    request = json.load(sys.stdin)
     with lock.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +38,6 @@ def launch(folder: Path, lock: Path, background: bool) -> None:
             os.read(ready, 1)  # until the child, which has the lock too, has begun
             os._exit(0)
         os.setsid()
-        request = json.loads((folder / "request.json").read_text())
         _write(folder / "begun.json", {"pid": os.getpid(), "at": _now()})
         os.close(tell)
         _write(folder / "ended.json", {"status": _run(request, held.fileno()), "at": _now()})
@@ -45,7 +46,10 @@ def launch(folder: Path, lock: Path, background: bool) -> None:
 def _run(request: dict[str, Any], lock: int) -> int:
     env = {name: value for name, value in os.environ.items() if name not in request["without"]} | request["env"]
     try:
-        process = subprocess.Popen(request["command"], stdin=subprocess.DEVNULL, env=env, pass_fds=(lock,))
+        with tempfile.TemporaryFile() as given:  # a command that never reads holds nobody up
+            given.write(request["input"].encode())
+            given.seek(0)
+            process = subprocess.Popen(request["command"], stdin=given, env=env, pass_fds=(lock,))
     except OSError as error:
         print(f"The command could not be started: {error}", file=sys.stderr)
         return NOT_FOUND

@@ -1,18 +1,16 @@
 """A version's model package, as far as monitoring needs it: its canary, the reference of its answers, what it promises."""
 
+import shutil
 from pathlib import Path
-
-import mlflow
 
 from eye_disease.common.errors import TrackingMissingError
 from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.profiles.reference import REFERENCE_FILE
+from eye_disease.registry.versions import fetch_package_files
 from model_code.identity import BUNDLED_VERSION
 from model_code.package import CANARY_ANSWER, CANARY_PHOTO, FACTS_FILE
 
-_PACKAGE = "artifacts/package"
-"""Where an MLflow model of this project keeps its package."""
 _FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE, FACTS_FILE)
 
 
@@ -37,15 +35,15 @@ class Packages:
             return kept
         try:
             with tracking_call(self._timeout_seconds):
-                return self._fetch(f"models:/{model}/{version}/{_PACKAGE}", kept)
+                return _fetch(model, version, kept)
         except TrackingMissingError:
             return None
 
-    def _fetch(self, uri: str, kept: Path) -> Path:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        incoming = kept.with_name(f"{kept.name}.partial")
-        held = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(uri)}
-        for name in held.intersection(_FILES):
-            mlflow.artifacts.download_artifacts(f"{uri}/{name}", dst_path=str(incoming))
-        (incoming / _PACKAGE).rename(kept)
-        return kept
+
+def _fetch(model: str, version: str, kept: Path) -> Path:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    incoming = kept.with_name(f"{kept.name}.partial")
+    shutil.rmtree(incoming, ignore_errors=True)  # of a run that was killed
+    fetch_package_files(model, version, _FILES, incoming).rename(kept)
+    shutil.rmtree(incoming)
+    return kept

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
+from eye_disease.common.text import clean
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.profiles.estimate import estimate_performance
 from eye_disease.profiles.layout import LATENCY_EDGES
@@ -193,7 +194,7 @@ def _worst_sites(found: Findings) -> list[tuple[str, float]]:
 
 def _plain(text: str) -> str:
     """A name that others have chosen: short, and no formula."""
-    return text[:_LONGEST_NAME].replace("$", r"\$")
+    return clean(text, _LONGEST_NAME)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from eye_disease.common.text import clean, one_line
 from eye_disease.monitoring.actions import Report
 from eye_disease.monitoring.alerts import Alert, Event
 from eye_disease.monitoring.judged_window import Findings
@@ -26,7 +27,7 @@ def make_batch(found: Findings) -> Batch:
         "drift_alarm": "raised" if found.alarm.raised else "none",
         "drift_checked_at": found.judged.isoformat(timespec="seconds"),
     }
-    run_tags = tags | {"drift_kind": verdict.kind or "none", "drift_reference": verdict.reference or "none"}
+    run_tags = tags | {"drift_kind": verdict.kind or "none", "drift_reference": clean(verdict.reference or "none")}
     note = "\n\n".join([f"**{verdict.status}**: {found.problem} {found.action}", f"({found.span})", *found.notes])
     return Batch(batch_id(found.model, found.version, found.number), found.model, found.version, run_tags, tags, note)
 
@@ -87,7 +88,9 @@ def make_alert(found: Findings) -> Alert | None:
 def action_batch(report: Report, now: datetime) -> Batch:
     """What the version's run is told of a request: a tag, no metrics."""
     request = report.request
-    told = f"{report.state} {now.isoformat(timespec='seconds')}, window {request.window}: {request.reason} {report.said}"
+    told = (
+        f"{report.state} {now.isoformat(timespec='seconds')}, window {request.window}: {one_line(request.reason)} {report.said}"
+    )
     batch = f"{batch_id(request.model, request.version, request.window)}-{request.step}-{report.state}"
     return Batch(batch, request.model, request.version, {f"drift_{request.step}": told})
 

@@ -2,24 +2,22 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from eye_disease.common import answer_once
 from eye_disease.common.errors import UserError
+from eye_disease.common.mlflow_client import tracking_call
+from eye_disease.common.model_process import ModelProcessError, ask
 from eye_disease.records.labels import FeedbackError, time_of
 from eye_disease.records.lines import record_schema
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
+from eye_disease.registry.versions import FetchedVersion, VersionError
 from model_code.canary import differences
 
-_ANSWER = Path(answer_once.__file__)
 _COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution", "error_code")
 _AROUND = timedelta(hours=1)
 
@@ -43,18 +41,27 @@ class Replayed:
         return not self.differences
 
 
-def replay(storage: Storage, prediction_id: str, image: bytes, timeout_seconds: float = 300.0) -> Replayed:
+def replay(
+    storage: Storage, prediction_id: str, image: bytes, timeout_seconds: float = 300.0, mlflow_timeout_seconds: int = 10
+) -> Replayed:
     """Fetch the version that answered and let it answer again, in a process of its own with the code of that version.
 
-    image: the image file, byte for byte. Uses MLFLOW_TRACKING_URI. Raises ReplayError: unknown id, another photo, a record
-    without photo, a version that is in no registry or gone.
+    image: the image file, byte for byte. timeout_seconds: for the answer; mlflow_timeout_seconds: for one request to the
+    registry of MLFLOW_TRACKING_URI. Raises ReplayError: unknown id, another photo, a record without photo, a version that is
+    in no registry, gone or does not run here; TrackingUnavailableError.
     """
     record = find_record(storage, prediction_id)
     _require_same_photo(record, image)
     name, version = record["model_name"], record["model_version"]
     if not version.isdecimal():
         raise ReplayError(f"The answer came from a model that is in no registry ({version}), so it cannot be fetched.")
-    answer = _answer(f"models:/{name}/{version}", image, timeout_seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with tracking_call(mlflow_timeout_seconds):
+                fetched = FetchedVersion.fetch(name, version, Path(folder))
+            answer = ask(fetched.folder, image, timeout_seconds)
+        except (VersionError, ModelProcessError) as error:
+            raise ReplayError(f"models:/{name}/{version} could not be fetched or run: {error}") from error
     compared = {one: record[one] for one in record if one in _COMPARED or one.startswith("prob_")}
     return Replayed(record, answer, differences(answer, compared))
 
@@ -106,21 +113,3 @@ def _require_same_photo(record: dict[str, Any], image: bytes) -> None:
             f"This is another photo: its SHA-256 is {given[:12]}..., that of the record {held[:12]}... "
             "Give the file as it was sent, byte for byte."
         )
-
-
-def _answer(model_uri: str, image: bytes, timeout_seconds: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as discarded:  # a replay is no traffic
-        env = os.environ | {"INFERENCE_LOG_DIR": discarded, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        command = [sys.executable, str(_ANSWER), model_uri]
-        try:
-            done = subprocess.run(
-                command, env=env, input=image, cwd=discarded, capture_output=True, timeout=timeout_seconds, check=False
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ReplayError(
-                f"{model_uri} gave no answer in {timeout_seconds:g} s. Does the tracking server answer?"
-            ) from error
-    if done.returncode != 0:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise ReplayError(f"{model_uri} could not be fetched or run: {last}")
-    return json.loads(done.stdout)

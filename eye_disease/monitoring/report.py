@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
+from eye_disease.common.text import clean
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.plots import Plot, make_plots
 from eye_disease.monitoring.publish import window_metrics
@@ -37,20 +38,20 @@ def make_report(found: Findings) -> dict[str, bytes]:
 
 
 def _page(found: Findings, plots: list[Plot]) -> str:
-    verdict = found.verdict
+    verdict, name = found.verdict, f"{clean(found.model)} version {clean(found.version)}"
     alarm = "An alarm is raised." if found.alarm.raised else "No alarm is raised."
-    reference = f"Reference: {verdict.reference}." if verdict.reference else "No reference."
+    reference = f"Reference: {clean(verdict.reference)}." if verdict.reference else "No reference."
     figures = "".join(f"<figure><figcaption>{escape(one.title)}</figcaption>{one.svg()}</figure>" for one in plots)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(f"{found.model} version {found.version}: {verdict.status}")}</title>
+<title>{escape(f"{name}: {verdict.status}")}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{escape(found.model)} version {escape(found.version)} <span class="status {verdict.status}">{verdict.status}</span></h1>
+<h1>{escape(name)} <span class="status {verdict.status}">{verdict.status}</span></h1>
 <p class="said">{escape(found.problem)} {escape(found.action)}</p>
 <p class="small">{escape(found.span)}; {verdict.n:,} answers, {verdict.failed:,} errors. {escape(reference)} {alarm}</p>
 {_list(found.notes)}
@@ -88,8 +89,8 @@ def _checks(checks: tuple[Check, ...]) -> str:
     rows = [
         (
             one.level,
-            one.site if one.site is not None else "all",
-            one.stream,
+            "all" if one.site is None else clean(one.site) or "(none)",
+            clean(one.stream),
             one.statistic,
             f"{one.value:.4g}",
             f"{one.limit:.4g}",

@@ -3,8 +3,10 @@
 import logging
 
 from eye_disease.common.errors import TrackingUnavailableError
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import clean
 from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.probe import Canary, probe
+from eye_disease.monitoring.probe import Canary, NotLetInError, probe
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
 from eye_disease.verdict.health import Health
@@ -26,7 +28,7 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
         version = str(found.model_version)
         found = _probe(url, model, version, packages)
     if found is not None and not found.up:
-        _logger.warning("The served model at %s is not well: %s", url, found.reason)
+        _logger.warning("The served model at %s is not well: %s", hide_secrets(url), found.reason)
     return found and ((model, version), found)
 
 
@@ -34,12 +36,16 @@ def _probe(url: str, model: str, version: str, packages: Packages) -> Health | N
     try:
         package = packages.find(model, version)
     except TrackingUnavailableError as error:
-        _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", model, version, error)
+        _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", clean(model), version, error)
         return None
     if package is None:
-        _logger.warning("No health probe of %s version %s: no registry holds its canary.", model, version)
+        _logger.warning("No health probe of %s version %s: no registry holds its canary.", clean(model), clean(version))
         return None
-    return probe(url, Canary.of_package(package))
+    try:
+        return probe(url, Canary.of_package(package))
+    except NotLetInError as error:
+        _logger.error("No health probe of %s: %s", hide_secrets(url), error)
+        return None
 
 
 def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:

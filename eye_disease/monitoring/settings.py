@@ -8,11 +8,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from eye_disease.common.mlflow_client import experiment_name
 from model_code.errors import SettingError
 from model_code.settings import read_bool, read_int
 
+_PLACEHOLDER = re.compile(r"(?<!\$)\{\s*[A-Za-z_]\w*\s*(?:[!:][^{}]*)?\}|%\([A-Za-z_]\w*\)[sdr]")
+"""`{reason}`, `{{ reason }}`, `{reason!r}`, `%(reason)s`, whatever the name; not a shell's `${RAISED_REASON}`."""
+_NOT_SHOWN = "(not shown: it may hold a password)"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
 
@@ -31,11 +35,11 @@ class MonitoringSettings:
     mlflow_timeout_seconds: int
     """MONITORING_MLFLOW_TIMEOUT_SECONDS: how long the tracking server may take for one request."""
     health_url: str | None
-    """HEALTH_CHECK_URL: the served model to probe; None: no probe."""
+    """HEALTH_CHECK_URL: the served model to probe, with a login if it wants one; None: no probe."""
     alert_urls: tuple[str, ...]
     """ALERT_URLS: Apprise URLs that alerts go to."""
     on_raise: tuple[str, ...] = ()
-    """DRIFT_ON_RAISE: command that an alarm about the answers starts in the background; empty: none."""
+    """DRIFT_ON_RAISE: command that an alarm about the answers starts in the background, as it stands here; empty: none."""
     auto_rollback: bool = False
     """DRIFT_AUTO_ROLLBACK: roll a version in Production back that answers wrongly, or whose realised accuracy has fallen."""
 
@@ -49,20 +53,28 @@ class MonitoringSettings:
             tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
             experiment=experiment_name(env),
             mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),
-            health_url=_read_http_url(env, "HEALTH_CHECK_URL"),
+            health_url=_read_server(env, "HEALTH_CHECK_URL"),
             alert_urls=_read_urls(env, "ALERT_URLS"),
             on_raise=_read_command(env, "DRIFT_ON_RAISE"),
             auto_rollback=read_bool(env, "DRIFT_AUTO_ROLLBACK", False),
         )
 
 
-def _read_http_url(env: Mapping[str, str], name: str) -> str | None:
-    text = env.get(name, "").strip().rstrip("/")
+def _read_server(env: Mapping[str, str], name: str) -> str | None:
+    """Address of a model server, perhaps with a login; what people paste behind it (`/invocations`, `/ping`) is taken off."""
+    text = env.get(name, "").strip()
     if not text:
         return None
-    if not re.fullmatch(r"https?://[^/\s]+\S*", text):
-        raise SettingError(name, env[name], "an http:// or https:// URL, as http://127.0.0.1:8080")
-    return text
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no such port, a bracket without its other half
+        known = False
+    if not known or re.search(r"[\s?#]", text):
+        shown = env[name] if re.fullmatch(r"[\w.:/\[\]\s-]*", text) else _NOT_SHOWN
+        allowed = "an http:// or https:// URL, as http://127.0.0.1:8080 or https://user:password@model.example/eye"
+        raise SettingError(name, shown, f"{allowed}; a password's own / @ : ? # as %2F %40 %3A %3F %23")
+    return parts._replace(path=re.sub(r"/*(/(invocations|ping))?/*$", "", parts.path)).geturl()
 
 
 def _read_urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
@@ -76,12 +88,22 @@ def _read_urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
 
 
 def _read_command(env: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """A command line as a shell would split it, though none runs it: no pipes, no variables."""
+    """A command line as a shell would split it, though none runs it: no pipes, no variables, no placeholders."""
+    text = env.get(name, "")
+    if found := _PLACEHOLDER.search(text):
+        raise SettingError(
+            name,
+            f"... {found[0]} ...",
+            "a command line without placeholders, since a reason holds what clients wrote. The command gets model, version and "
+            "reason in RAISED_MODEL, RAISED_VERSION and RAISED_REASON, and as JSON on its standard input. Braces of its own "
+            "belong into a script",
+        )
     try:
-        command = tuple(shlex.split(env.get(name, "")))
+        command = tuple(shlex.split(text))
     except ValueError as error:  # it may hold a password, so it is not shown
         raise SettingError(name, f"({error})", "a command line with its quotes closed") from error
     path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
     if command and shutil.which(command[0], path=path) is None:
-        raise SettingError(name, f"{command[0]} ...", "a command line whose program is on the PATH")
+        shown = f"{command[0]} ..." if re.fullmatch(r"[\w./+-]+", command[0]) else _NOT_SHOWN
+        raise SettingError(name, shown, "a command line whose program, the first word, is on the PATH")
     return command

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from statistics import fmean, quantiles
 from typing import TextIO
 
+from eye_disease.common.text import clean
 from eye_disease.monitoring.exporter import ReadStates
 from eye_disease.records.recent import RECENT, LiveNumbers, LogTail
 from eye_disease.records.storage import Storage
@@ -17,6 +18,7 @@ _HEADER = ("model", "version", "drift", "total", "15 min", "errors", "confidence
 _HOME, _CLEAR_TO_END, _CLEAR_LINE = "\x1b[H", "\x1b[J", "\x1b[K"
 _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "drift": "\x1b[31m"}
 _PLAIN = "\x1b[0m"
+_LONGEST_NAME = 40
 
 
 def watch(
@@ -66,11 +68,11 @@ def _row(model: str, version: str, numbers: LiveNumbers, state: str, now: dateti
     cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
     classes: Counter[str] = Counter()
     for (name, _), count in numbers.predictions.items():
-        classes[name] += count
+        classes[clean(name, _LONGEST_NAME)] += count
     return (
-        model,
-        version,
-        state,
+        clean(model, _LONGEST_NAME),
+        clean(version, _LONGEST_NAME),
+        clean(state, _LONGEST_NAME),
         f"{classes.total() + numbers.errors.total():,}",
         f"{len(recent):,}",
         f"{numbers.errors.total():,}",

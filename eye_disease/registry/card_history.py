@@ -1,9 +1,11 @@
-"""A version's forerunners, for its card; and the card written into the registry."""
+"""The previous versions of a model, for the card of the next."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from mlflow import MlflowClient
+
+from eye_disease.registry.versions import list_versions
 
 MOST = 10
 """Forerunners of a card."""
@@ -26,14 +28,14 @@ class Ancestor:
 def ancestors(name: str, version: str) -> list[Ancestor]:
     """The versions before `version`, newest first, MOST at most."""
     client = MlflowClient()
-    earlier = [one for one in client.search_model_versions(f"name = '{name}'") if int(one.version) < int(version)]
+    earlier = [one for one in list_versions(name) if int(one.version) < int(version)]
     return [
         Ancestor(
-            str(one.version),
-            datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
-            one.current_stage or "None",
+            one.version,
+            one.created,
+            one.stage,
             one.tags.get("gate", ""),
             client.get_run(one.run_id).data.metrics.get("validation_accuracy") if one.run_id else None,
         )
-        for one in sorted(earlier, key=lambda one: int(one.version), reverse=True)[:MOST]
+        for one in earlier[:MOST]
     ]

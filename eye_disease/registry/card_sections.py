@@ -6,21 +6,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eye_disease.common.text import clean
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.confounding import class_of_one_source
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
-from eye_disease.evaluation.within_source import HEALTHY
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.versions import FetchedVersion
+from model_code.decision import HEALTHY
 from model_code.package import ModelFacts, Statistics
 from model_code.quality import STATISTICS
 
 _POOR_RECALL = 0.8
+_LONGEST_ORIGIN, _LONGEST_REASON = 2000, 500
 _ALPHA = 0.05
 """Of all groups together: a gap with a smaller p-value is named as one."""
 _UNKNOWN = "not recorded"
@@ -37,8 +39,9 @@ def figures_of(facts: ModelFacts, judgement: Judgement | None) -> Figures | None
 def intended_use(facts: ModelFacts) -> list[str]:
     """What it is for, and for whom."""
     what = "colour fundus photo" if facts.recipe.crop == "fundus" else "photo"
+    classes = ", ".join(map(clean, facts.classes))
     return [
-        f"Names one of {', '.join(facts.classes)} for one {what}, for research on screening, by people who check its "
+        f"Names one of {classes} for one {what}, for research on screening, by people who check its "
         "answers. It says nothing of severity, of other diseases, or of a patient."
     ]
 
@@ -51,10 +54,10 @@ def model(version: FetchedVersion) -> list[str]:
     return [
         "| | |",
         "|---|---|",
-        f"| Origin | {facts.provenance.get('description') or _UNKNOWN} |",
+        f"| Origin | {clean(facts.provenance.get('description') or _UNKNOWN, _LONGEST_ORIGIN)} |",
         f"| Network's input | {recipe.input_size} x {recipe.input_size} pixels, RGB, range `{recipe.scaling}` |",
         f"| Runtime | {'LiteRT' + agreed if facts.runtime == 'litert' else 'Keras'} |",
-        f"| SHA-256 of package, code, requirements | {version.digest} |",
+        f"| SHA-256 of package, code, requirements | {version.behaviour_sha256} |",
     ]
 
 
@@ -64,7 +67,10 @@ def data(facts: ModelFacts) -> list[str]:
     if not known:
         return [f"Training data and split: {_UNKNOWN} in the package."]
     lines = ["| split | label | source | photos |", "|---|---|---|---|"]
-    lines += [f"| {row['split']} | {row['label']} | {row['source']} | {row['photos']} |" for row in known["photos"]]
+    lines += [
+        f"| {clean(row['split'])} | {clean(row['label'])} | {clean(row['source'])} | {row['photos']} |"
+        for row in known["photos"]
+    ]
     photos, groups = sum(row["photos"] for row in known["photos"]), known["groups"]
     if groups == photos:
         return [
@@ -89,7 +95,7 @@ def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[
         "",
         "| | share | interval | photos |",
         "|---|---|---|---|",
-        *(f"| {name} | {_share(share)} | {share.n} |" for name, share in rows.items()),
+        *(f"| {clean(name)} | {_share(share)} | {share.n} |" for name, share in rows.items()),
         "",
         f"Macro-F1 {figures.macro_f1:.3f}{auroc}.",
     ]
@@ -114,7 +120,7 @@ def within_source(breakdown: Breakdown | None) -> list[str]:
         "| disease | source | AUROC | interval | with it | healthy |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {one.name} | {one.source} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} "
+            f"| {clean(one.name)} | {clean(one.source)} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} "
             f"| {one.auroc.ill} | {one.auroc.healthy} |"
             for one in within.separations
         ),
@@ -133,18 +139,23 @@ def fairness(breakdown: Breakdown | None) -> list[str]:
     unfair = groups.unfair(_ALPHA)
     if not unfair:
         return [*lines, "No group fares worse than the others by more than chance explains."]
-    return [*lines, "Worse than the others by more than chance explains:", "", *(f"- {gap}" for gap in unfair)]
+    return [
+        *lines,
+        "Worse than the others by more than chance explains:",
+        "",
+        *(f"- {clean(gap, _LONGEST_REASON)}" for gap in unfair),
+    ]
 
 
 def _parts(kind: str, parts: Mapping[str, Part], recalls: bool = False) -> list[str]:
     """A table with a line for each part."""
     classes = list(dict.fromkeys(name for part in parts.values() for name in part.recall)) if recalls else []
-    head = [kind, "photos", "accuracy", *(f"recall {name}" for name in classes), "reported", "wrong among reported"]
+    head = [kind, "photos", "accuracy", *(f"recall {clean(name)}" for name in classes), "reported", "wrong among reported"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, part in parts.items():
         shares = [part.accuracy, *(part.recall.get(one) for one in classes), part.reported, part.error_among_reported]
         cells = [f"{one.value:.3f} ({one.low:.3f} - {one.high:.3f})" if one else "" for one in shares]
-        lines.append(f"| {' | '.join([name, str(part.accuracy.n), *cells])} |")
+        lines.append(f"| {' | '.join([clean(name), str(part.accuracy.n), *cells])} |")
     return lines
 
 
@@ -218,9 +229,8 @@ def limits(facts: ModelFacts, figures: Figures | None) -> list[str]:
     if figures:
         for name, share in figures.recall.items():
             if share.value < _POOR_RECALL:
-                lines.append(
-                    f"- Misses {name} often: recall {share.value:.2f} ({share.low:.2f} - {share.high:.2f}) on {share.n} photos."
-                )
+                recall = f"recall {share.value:.2f} ({share.low:.2f} - {share.high:.2f})"
+                lines.append(f"- Misses {clean(name)} often: {recall} on {share.n} photos.")
     lines += [f"- {sentence}" for sentence in _confounded(facts)]
     return [
         *lines,
@@ -234,7 +244,8 @@ def _confounded(facts: ModelFacts) -> list[str]:
     kinds = [row for row in facts.provenance.get("data", {}).get("photos", []) if row["split"] == "train"]
     rows = pd.DataFrame(kinds, columns=["label", "source"])
     return [
-        f"All training photos of {label} come from the source {source}: what tells the source apart may pass for the disease."
+        f"All training photos of {clean(label)} come from the source {clean(source)}: "
+        "what tells the source apart may pass for the disease."
         for label, source in class_of_one_source(rows).items()
     ]
 
@@ -243,12 +254,12 @@ def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
     """The verdict, and the checks that are given."""
     if judgement is None:
         return ["Has not run on this version yet."]
-    refused = [check.reason for check in checks if not check.passed]
+    refused = [clean(check.reason, _LONGEST_REASON) for check in checks if not check.passed]
     verdict = f"Refused: {'; '.join(refused)}." if refused else "Passed."
     lines = [f"{verdict} Judged on {judgement.basis}."]
     if any(check.passed for check in checks):
         lines += ["", "| check | found | asked for | |", "|---|---|---|---|"]
-        lines += [f"| {c.name} | {c.value} | {c.limit} | {c.verdict} |" for c in checks]
+        lines += [f"| {clean(c.name)} | {clean(c.value)} | {clean(c.limit)} | {c.verdict} |" for c in checks]
     return lines
 
 
@@ -258,7 +269,7 @@ def change_history(history: Sequence[Ancestor]) -> list[str]:
         return ["The first version."]
     lines = ["| version | registered | stage now | gate | validation accuracy |", "|---|---|---|---|---|"]
     return lines + [
-        f"| {one.version} | {one.created:%Y-%m-%d} | {one.stage} | {one.gate or 'not run'} | "
+        f"| {one.version} | {one.created:%Y-%m-%d} | {one.stage} | {clean(one.gate or 'not run')} | "
         f"{_UNKNOWN if one.accuracy is None else f'{one.accuracy:.3f}'} |"
         for one in history
     ]

@@ -2,7 +2,6 @@
 
 import base64
 import importlib.metadata
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pandas as pd
 from mlflow.models.model import ModelInfo
 
 import model_code
+from eye_disease.common.environment import changed
 from model_code.canary import canary_photo
 from model_code.identity import VERSION_KEY
 from model_code.package import ModelFacts
@@ -44,24 +44,10 @@ def request_table(photo: bytes, image_id: str) -> pd.DataFrame:
 
 
 @contextmanager
-def records_discarded() -> Iterator[None]:
-    """Inside, models write their inference log to a folder that is then deleted: checks are no traffic."""
-    before = os.environ.get("INFERENCE_LOG_DIR")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["INFERENCE_LOG_DIR"] = folder
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["INFERENCE_LOG_DIR"]
-            else:
-                os.environ["INFERENCE_LOG_DIR"] = before
-
-
-@contextmanager
 def _arguments(package: Path, served_as: str | None) -> Iterator[dict[str, Any]]:
     facts = ModelFacts.load(package)
-    with tempfile.TemporaryDirectory() as folder, records_discarded():
+    # MLflow asks the model about the input example: checks are no traffic.
+    with tempfile.TemporaryDirectory() as folder, changed(INFERENCE_LOG_DIR=f"{folder}/records"):
         # MLflow names an artifact folder after its source.
         staged = Path(shutil.copytree(package, Path(folder) / PACKAGE_ARTIFACT))
         code = Path(shutil.copytree(CODE, Path(folder) / CODE.name, ignore=shutil.ignore_patterns("__pycache__")))

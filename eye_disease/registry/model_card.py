@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from mlflow import MlflowClient
 
+from eye_disease.common.text import clean
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import ancestors
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.versions import FetchedVersion
 
 AUTHORS_CARD = "MODEL_CARD.md"
 """In a package: what its makers say of it; becomes the card's last section."""
@@ -52,7 +53,7 @@ def model_card(version: FetchedVersion, judgement: Judgement | None = None, chec
     if authors.is_file():
         parts["What its makers say"] = [sections.lowered(authors.read_text())]
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in parts.items())
-    return f"# {version.name}, version {version.version}\n\n{_WARNING}\n\n{body}\n"
+    return f"# {clean(version.name)}, version {version.version}\n\n{_WARNING}\n\n{body}\n"
 
 
 def description(version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:

@@ -1,23 +1,20 @@
 """Promotion and roll back: which version may go to which stage."""
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
 
 from mlflow import MlflowClient
 
-from eye_disease.registry.digest import model_digest
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.mover import Mover, moving
 from eye_disease.registry.history.transition import Transition, finished
-from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, Seen, StageError, look
+from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, FetchedVersion, Seen, StageError, look
 
 if TYPE_CHECKING:  # at work it is imported where it is needed: with its plots it takes seconds, and a roll back is in a hurry
     from eye_disease.registry.gate.gate import GateResult
-
-Gate = Callable[[str, str, Path | None, GateSettings], "GateResult"]
-"""`eye_disease.registry.gate.gate.validate`, or what a test puts in its place."""
 
 
 class RefusedError(StageError):
@@ -41,13 +38,14 @@ def promote(
     reason: str = "",
     labelled: Path | None = None,
     force: bool = False,
-    gate: Gate | None = None,
+    judged: "GateResult | None" = None,
 ) -> Transition | None:
     """Move a version to a stage and the alias with it; returns what was recorded, None if it is there already.
 
     The version that was in Staging or Production before goes to Archived. Production is behind the gate: `labelled` are its
-    photos; `force` goes on although it refuses, and needs a `reason`. Raises StageError, RefusedError (the version then
-    stays in Staging, or goes there from no stage if Staging is free), GateError where the gate cannot judge.
+    photos, `judged` what it has found already; `force` goes on although it refuses, and needs a `reason`. Raises StageError,
+    RefusedError (the version then stays in Staging, or goes there from no stage if Staging is free), GateError where the gate
+    cannot judge.
     """
     version = str(version)
     if stage not in STAGES:
@@ -55,21 +53,26 @@ def promote(
     if force and not reason.strip():
         raise StageError("Forcing a version past the gate needs a reason, which is kept in the history.")
     client = MlflowClient()
-    if _is_there(_require(look(client, name), name, version), version, stage):
+    seen = _require(look(client, name), name, version)
+    if _is_there(seen, version, stage):
         return None
-    digest = model_digest(name, version) if stage in ALIASES else ""
-    passage = _pass_gate(name, version, labelled, force, gate) if stage == "Production" else None
-    refused = passage is not None and bool(passage.refusals)
-    if refused and not force:
-        return _refuse(client, name, version, digest, passage)
-    with moving(client, name) as mover:
+    with ExitStack() as stack:
+        digest, passage = "", None
+        if stage in ALIASES:
+            fetched = FetchedVersion.fetch(name, version, Path(stack.enter_context(TemporaryDirectory())))
+            digest = fetched.files_sha256
+            if stage == "Production":
+                passage = _pass_gate(fetched, seen, labelled, force, judged)
+        if passage is not None and passage.refusals and not force:
+            _refuse(client, name, version, digest, passage)
+        mover = stack.enter_context(moving(client, name))
         seen = _require(mover.seen, name, version)
         if passage is not None:
             _require_champion(name, passage.champion, mover)
         _require_same_files(name, version, digest, mover.records)
-        kind = "archive" if stage == "Archived" else "force" if refused else "promote"
-        if refused:
-            reason = f"{reason} (the gate refused: {'; '.join(passage.refusals)})"
+        kind = "archive" if stage == "Archived" else "promote"
+        if passage is not None and passage.refusals:
+            kind, reason = "force", f"{reason} (the gate refused: {'; '.join(passage.refusals)})"
         evidence = passage.evidence if passage else ""
         return mover.move(_step(seen, version, stage, kind, reason, evidence=evidence, digest=digest))
 
@@ -81,6 +84,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
     only if this version is in Production. Raises StageError if it is not, or if there is nothing to go back to.
     """
     client = MlflowClient()
+    look(client, name)  # an unknown model is told before a lock is made
     with moving(client, name) as mover:
         seen = mover.seen
         current = seen.holder("Production")
@@ -97,7 +101,8 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
                 "there that was not rolled back itself. Promote a version, or take this one out: register.py promote "
                 f"--version {current} --stage Archived."
             )
-        digest = model_digest(name, target)
+        with TemporaryDirectory() as folder:
+            digest = FetchedVersion.fetch(name, target, Path(folder)).files_sha256
         _require_same_files(name, target, digest, mover.records)
         return mover.move(_step(seen, target, "Production", "rollback", reason, digest=digest))
 
@@ -116,29 +121,34 @@ def last_good(records: list[Transition], seen: Seen, current: str) -> str | None
     return next((one for one in reversed(held) if one != current and one not in bad and one in seen.stages), None)
 
 
-def _pass_gate(name: str, version: str, labelled: Path | None, force: bool, gate: Gate | None) -> _Passage:
-    from eye_disease.registry.gate.gate import GateError, validate
+def _pass_gate(
+    fetched: FetchedVersion, seen: Seen, labelled: Path | None, force: bool, judged: "GateResult | None"
+) -> _Passage:
+    from eye_disease.registry.gate.gate import GateError, validate_fetched
 
-    before = look(MlflowClient(), name).holder("Production")
-    try:
-        result = (gate or validate)(name, version, labelled, GateSettings.from_env())
-    except GateError as error:
-        if not force:
-            raise
-        return _Passage(before, refusals=(f"it could not judge: {error}",))
-    return _Passage(result.champion, result.evidence_run_id, () if result.passed else result.reasons)
+    if judged is None:
+        try:
+            judged = validate_fetched(fetched, seen, labelled, GateSettings.from_env())
+        except GateError as error:
+            if not force:
+                raise
+            return _Passage(seen.holder("Production"), refusals=(f"it could not judge: {error}",))
+    if judged.version != fetched.version:
+        raise StageError(f"The gate has judged version {judged.version} of {fetched.name}, not version {fetched.version}.")
+    return _Passage(judged.champion, judged.evidence_run_id, () if judged.passed else judged.reasons)
 
 
-def _refuse(client: MlflowClient, name: str, version: str, digest: str, passage: _Passage) -> None:
+def _refuse(client: MlflowClient, name: str, version: str, digest: str, passage: _Passage) -> NoReturn:
     why = "; ".join(passage.refusals)
     with moving(client, name) as mover:
         seen = _require(mover.seen, name, version)
         if seen.stages[version] == NO_STAGE and seen.holder("Staging") is None:
             step = _step(seen, version, "Staging", "promote", f"refused for Production: {why}", passage.evidence, digest)
-            mover.move(step)
-            seen = look(client, name)
+            stays = mover.move(step).target
+        else:
+            stays = seen.stages[version]
     raise RefusedError(
-        f"{name} version {version} was refused for Production and stays in {seen.stages[version]}: {why}. "
+        f"{name} version {version} was refused for Production and stays in {stays}: {why}. "
         f"Evidence: run {passage.evidence}. To promote it all the same: --force --reason TEXT."
     )
 

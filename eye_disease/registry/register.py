@@ -9,13 +9,19 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
+from eye_disease.common.errors import UserError
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
+from eye_disease.common.model_process import require_canary
 from eye_disease.evaluation.figures import Figures
-from eye_disease.registry.canary_check import RegistrationError, require_canary
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.model_card import publish_card
+from eye_disease.registry.names import check_name
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import LITERT_FILE, ModelFacts, file_sha256
+
+
+class RegistrationError(UserError):
+    """The model must not be registered: it is not what was checked."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,11 @@ class Registered:
 def register_package(package: Path, name: str) -> Registered:
     """Log a model package and register it as the next version of `name`.
 
-    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras, or if the logged model,
-    loaded back in a process of its own, does not give the canary's expected answer. No version is made then.
+    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras; CanaryError, ModelProcessError if
+    the logged model, in a process of its own, does not give the canary's expected answer; UserError for a name that cannot be
+    followed. No version is made then.
     """
+    check_name(name)
     facts = ModelFacts.load(package)
     _require_checked_litert(package, facts)
     if "MLFLOW_RUN_ID" not in os.environ:  # `mlflow run` has chosen the experiment already

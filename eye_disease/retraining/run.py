@@ -14,7 +14,8 @@ from eye_disease.registry.gate.gate import GateResult, validate
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.promotion import promote
 from eye_disease.registry.register import register_package
-from eye_disease.retraining.base import labels_used_until, resolve_base
+from eye_disease.registry.versions import resolve_version
+from eye_disease.retraining.base import labels_used_until
 from eye_disease.retraining.labelled_photos import read_feedback
 from eye_disease.retraining.mixture import mix
 from eye_disease.retraining.plan import Plan, RunFolder
@@ -80,11 +81,11 @@ def retrain(
 ) -> Retrained:
     """Make a candidate, or go on with one that broke off.
 
-    Raises TooFewLabelsError; BusyError where another retraining is at work; DataError, BaseError, GateError (the candidate is
-    in Staging then, and the same command tries the gate again) and what training and registration raise.
+    Raises TooFewLabelsError; BusyError where another retraining is at work; DataError, VersionError, GateError (the candidate
+    is in Staging then, and the same command tries the gate again) and what training and registration raise.
     """
     with only_run(asked.work):
-        name, version = resolve_base(asked.base)
+        name, version = resolve_version(asked.base)
         folder = RunFolder.unfinished(asked.work)
         if folder and ((plan := folder.plan()).name, plan.base) != (name, version):
             say(f"{folder.path} starts from {plan.name} version {plan.base}, which {asked.base} is not any more: given up.")
@@ -160,7 +161,7 @@ def _carried_out(
     judged = gate(plan.name, version, asked.gate_data or folder.manifest, limits)
     stage = "Staging"
     if judged.passed and settings.promote:
-        promote(plan.name, version, "Production", reason=f"RETRAIN_PROMOTE, {plan.why}", gate=lambda *_: judged)
+        promote(plan.name, version, "Production", reason=f"RETRAIN_PROMOTE, {plan.why}", judged=judged)
         stage = "Production"
     done = Retrained(plan.name, version, stage, judged.passed, judged.reasons, judged.evidence_run_id)
     folder.write("result", asdict(done))

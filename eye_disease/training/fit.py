@@ -23,7 +23,7 @@ SECOND_SHARE = 0.02
 """Share of validation photos, each of one disease at most, that the limit for a second disease flags."""
 MIN_SOURCE = 40
 """Photos of a source from which it is described by itself; smaller ones are described together."""
-NOISE_WEIGHT = 10.0
+NOISE_WEIGHT = 2.0
 """How many times over the variance between copies of one photo is added to the variance between photos."""
 _QUALITY_STRENGTH = 0.1
 """Inverse of the regularisation."""

@@ -15,7 +15,7 @@ from scipy.special import softmax
 from eye_disease.conversion.package_builder import add_network, seal
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
-from eye_disease.evaluation.parts import Answers
+from eye_disease.evaluation.parts import Answers as LabelledAnswers
 from eye_disease.evaluation.shares import calibration_error
 from eye_disease.profiles.reference import REFERENCE_FILE, SMALLEST_REFERENCE, Reference
 from eye_disease.training.fit import fit_embedding, fit_other_finding, fit_second_disease, fit_temperature
@@ -75,10 +75,10 @@ def finish(
         answers = _answers(package, canary, facts, statistics, [folder / path for path in validation.rows["path"]])
         facts = replace(facts, promise=promised(answers, validation.rows, facts, targets))
         final = [one | {"decision": decide(one, facts)} for one in answers]
-        breakdown = Breakdown.of(Answers.of_rows(facts.classes, final, validation.rows))
+        breakdown = Breakdown.of(LabelledAnswers.of_rows(facts.classes, final, validation.rows))
         facts = replace(facts, provenance=facts.provenance | breakdown.as_dict())
         facts = seal(package, facts, statistics, canary)
-        if len(answers) >= SMALLEST_REFERENCE:
+        if len(final) >= SMALLEST_REFERENCE:
             stamp = {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
             records = pa.Table.from_pylist([stamp | one for one in final])
             Reference.build(records, facts.classes, "validation", facts.name).save(package / REFERENCE_FILE)

@@ -9,6 +9,7 @@ import keras
 import pandas as pd
 
 from eye_disease.common.errors import UserError
+from eye_disease.registry.versions import FetchedVersion, resolve_version
 from eye_disease.training import network as networks
 from eye_disease.training import tracking
 from eye_disease.training.dataset import AugmentedPhotos
@@ -17,11 +18,10 @@ from eye_disease.training.malloc import keep_freed_memory
 from eye_disease.training.package import Finished, finish
 from eye_disease.training.photos import Photos
 from eye_disease.training.prepare import prepare_photos
-from eye_disease.training.registered import fetch
 from eye_disease.training.selection import Targets
 from eye_disease.training.teachers import Teachers
 from eye_disease.training.validation import Validation
-from model_code.package import ModelFacts
+from model_code.package import ModelFacts, keras_file
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
 
@@ -112,9 +112,15 @@ def run(training: Training) -> Finished:
 def _resolved(training: Training) -> tuple[Training, Recipe]:
     """The base as a file or a name, and how its photos are prepared."""
     if training.base.startswith("models:/"):
-        source, facts = fetch(training.base, training.work / "base")
-        size = facts.recipe.input_size
-        return replace(training, base=str(source), classes=training.classes or facts.classes, size=size), facts.recipe
+        version = FetchedVersion.fetch(*resolve_version(training.base), training.work / "base")
+        facts, recipe = version.facts, version.facts.recipe
+        if recipe.crop != "fundus":
+            raise UserError(
+                f"{training.base} takes whole photos (crop={recipe.crop!r}), and training crops to the retinal disc. "
+                "Train its Keras file with --base FILE.keras instead."
+            )
+        base = str(keras_file(version.package))
+        return replace(training, base=base, classes=training.classes or facts.classes, size=recipe.input_size), recipe
     scaling = "none" if networks.is_file(training.base) else networks.scaling_of(training.base)
     return training, Recipe(training.size, scaling=scaling)
 

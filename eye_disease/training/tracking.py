@@ -11,8 +11,16 @@ import numpy as np
 from mlflow import MlflowClient
 
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
+from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.manifest import FEEDBACK
-from eye_disease.evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
+from eye_disease.evaluation.plots import (
+    contact_sheet,
+    plot_confusion,
+    plot_curves,
+    plot_reliability,
+    plot_roc,
+    plot_separations,
+)
 from eye_disease.training.loop import Epoch
 from eye_disease.training.package import Finished
 from eye_disease.training.photos import Photos
@@ -50,7 +58,9 @@ def log_epoch(epoch: Epoch) -> None:
 
 def log_result(finished: Finished, history: list[Epoch], photos: Photos, work: Path) -> None:
     """Validation figures, and plots: confusion, reliability, ROC, curves, sources, the worst mistakes (no patients' photos)."""
-    mlflow.log_metrics({f"validation_{name}": value for name, value in finished.figures.metrics().items()})
+    breakdown = Breakdown.from_dict(finished.facts.provenance)
+    figures = finished.figures.metrics() | (breakdown.metrics() if breakdown else {})
+    mlflow.log_metrics({f"validation_{name}": value for name, value in figures.items()})
     plots = work / "plots"
     plots.mkdir(exist_ok=True)
     draw(finished, history, photos, plots)
@@ -67,6 +77,8 @@ def draw(finished: Finished, history: list[Epoch], photos: Photos, folder: Path)
     plot_confusion(finished.figures, classes, folder / "confusion.png")
     plot_reliability(finished.probabilities, validation.labels, folder / "reliability.png")
     plot_roc(finished.probabilities, validation.labels, classes, folder / "roc.png")
+    if breakdown := Breakdown.from_dict(finished.facts.provenance):
+        plot_separations(breakdown.within, folder / "within_source.png")
     if history:
         losses = {name: [getattr(one, name) for one in history] for name in ("training_loss", "validation_loss")}
         plot_curves(losses, folder / "losses.png")

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from eye_disease.common.text import clean
 from eye_disease.evaluation.multiple import holm
 
 Level = Literal["ok", "warning", "drift"]
 UNITS = {"mean_latency": " ms", "p99_latency": " ms"}
 """Statistic -> unit; the others have none."""
+LONGEST_PROBLEM = 400
+"""Characters of `problem` that are shown."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class Check:
         return ratio if self.beyond else 1 / ratio
 
     def __str__(self) -> str:
-        where = f"site {self.site or '(none)'}: " if self.site is not None else ""
+        """Fit for whoever reads it: a site's name is its client's, a class's name its model's."""
+        where = f"site {clean(self.site) or '(none)'}: " if self.site is not None else ""
         unit = UNITS.get(self.statistic, "")
         expected = "" if self.expected is None else f", reference {_shown(self.expected)}{unit}"
         numbers = f"{self.statistic} {_shown(self.value)}{unit}, limit {_shown(self.limit)}{unit}{expected}, n={self.n}"
-        return f"{where}{self.stream}: {numbers}" + (f" ({self.problem})" if self.problem else "")
+        return f"{where}{clean(self.stream)}: {numbers}" + (
+            f" ({clean(self.problem, LONGEST_PROBLEM)})" if self.problem else ""
+        )
 
 
 def _shown(value: float) -> str:

@@ -1,6 +1,7 @@
 """A verdict in two sentences: what is wrong, and what to do."""
 
-from eye_disease.verdict.check import Check
+from eye_disease.common.text import clean
+from eye_disease.verdict.check import LONGEST_PROBLEM, Check
 from eye_disease.verdict.verdict import Verdict
 
 _ACTIONS = {
@@ -27,7 +28,7 @@ def explain(verdict: Verdict) -> tuple[str, str]:
             "Check that the clients send their photos; if so few are expected, nothing need be done.",
         )
     if not verdict.reasons:
-        against = f"like those of the reference {verdict.reference}" if verdict.reference else "within the limits"
+        against = f"like those of the reference {clean(verdict.reference)}" if verdict.reference else "within the limits"
         return f"The {verdict.n:,} answers of the last window are {against}.", "Nothing need be done."
     if verdict.status == "warning":
         problem = f"Beyond a limit, though by no more than chance explains or without harm yet: {verdict.reasons[0]}."
@@ -43,7 +44,7 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
         return f"The service is not well: {_said(service[0])}.", _ACTIONS[service[0].stream]
     streams = [check for check in bad if check.source == "stream"]
     if streams and verdict.kind:
-        sites = [site or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
+        sites = [clean(site) or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
         more = f" and {len(sites) - _SHOWN_SITES} more" if len(sites) > _SHOWN_SITES else ""
         where = f" of site {', '.join(sites[:_SHOWN_SITES])}{more}" if sites else ""
         problem = f"{_STREAMS[verdict.kind]} ({verdict.kind} shift{where}): {streams[0]}."
@@ -54,4 +55,4 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
 
 
 def _said(check: Check) -> str:
-    return check.problem.rstrip(".") if check.stream == "probe" and check.problem else str(check)
+    return clean(check.problem, LONGEST_PROBLEM).rstrip(".") if check.stream == "probe" and check.problem else str(check)

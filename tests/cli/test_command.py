@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from eye_disease.cli.command import run
 from eye_disease.common.errors import BusyError, TrackingUnavailableError, UserError
@@ -33,7 +34,16 @@ def _ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[in
         (ModelError("no package"), 1, "register.py list: no package"),
         (ImageError("image_empty", "no bytes"), 1, "register.py list: no bytes"),
         (FileNotFoundError(2, "No such file", "a.jpg"), 1, "register.py list: [Errno 2] No such file: 'a.jpg'"),
-        (MlflowException("refused\nTraceback of the server\n  File 'x'"), 1, "register.py list: refused"),
+        (MlflowException("refused\nTraceback\n  File 'x'", INVALID_PARAMETER_VALUE), 1, "register.py list: refused"),
+        (
+            MlflowException(
+                "API request to http://127.0.0.1:9/api/2.0/mlflow/registered-models/get failed with exception "
+                "HTTPConnectionPool(host='127.0.0.1', port=9): Max retries exceeded with url: /api "
+                "(Caused by NewConnectionError('<HTTPConnection>: Failed to establish a new connection: Connection refused'))"
+            ),
+            69,
+            "register.py list: MLflow at http://127.0.0.1:9 does not answer (Connection refused).",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eye_disease.cli import drift as drift_job
-from eye_disease.common.errors import BusyError
+from eye_disease.common.errors import BusyError, TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.comparison.compare import CompareError, Comparison, compare
 from eye_disease.comparison.decision import decide
@@ -351,5 +351,6 @@ def test_without_mlflow_it_prints_and_fails(command: Any, log: Log, capsys: pyte
     log.both(2, champion=True, challenger=True)
     log.write()
     said = command(MLFLOW_TRACKING_URI="http://127.0.0.1:9", ENABLE_MLFLOW_TRACKING="true")
-    assert "is not, or not wholly, in MLflow" in str(said)
+    assert said == TrackingUnavailableError.exit_status
+    assert "is not, or not wholly, in MLflow" in capsys.readouterr().err
     assert "Decision: not enough evidence yet" in capsys.readouterr().out

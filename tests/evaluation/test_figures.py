@@ -6,8 +6,17 @@ from PIL import Image
 from scipy.stats import binom
 
 from eye_disease.evaluation.figures import macro_auroc, measure
-from eye_disease.evaluation.plots import contact_sheet, plot_confusion, plot_curves, plot_reliability, plot_roc
+from eye_disease.evaluation.plots import (
+    contact_sheet,
+    plot_confusion,
+    plot_curves,
+    plot_reliability,
+    plot_roc,
+    plot_separations,
+)
 from eye_disease.evaluation.shares import Share, calibration_error, reliability
+from eye_disease.evaluation.within_source import within_source
+from tests.support.answers import answering, labelled, seeing
 
 CLASSES = ("a", "b", "c")
 
@@ -85,6 +94,8 @@ def test_every_plot_is_a_picture(tmp_path: Path) -> None:
     plot_reliability(probabilities, labels, tmp_path / "reliability.png")
     plot_roc(probabilities, labels, CLASSES, tmp_path / "roc.png")
     plot_curves({"loss": [3.0, 2.0, 1.0]}, tmp_path / "curves.png")
+    photos = labelled(200)
+    plot_separations(within_source(answering(photos, seeing(photos))), tmp_path / "within_source.png")
     contact_sheet(np.full((7, 32, 32, 3), 90, np.uint8), [f"photo {i}" for i in range(7)], tmp_path / "sheet.png")
     contact_sheet(np.zeros((0, 32, 32, 3), np.uint8), [], tmp_path / "empty.png")
     for path in tmp_path.glob("*.png"):

@@ -25,7 +25,7 @@ def views(network: Network, real_photos: pd.DataFrame) -> dict[str, list[np.ndar
     recipe = network.facts.recipe
     return {
         label: [prepare(decode(path.read_bytes(), recipe.working_side, 10**8).image, recipe) for path in rows["file"]]
-        for label, rows in real_photos.groupby("label").head(PHOTOS_A_CLASS).groupby("label")
+        for label, rows in real_photos.groupby("label").sample(PHOTOS_A_CLASS, random_state=0).groupby("label")
     }
 
 

@@ -51,6 +51,11 @@ def _pooled(*after: layers.Layer) -> Head:
     return head
 
 
+def _convolved(*after: layers.Layer) -> Head:
+    """A convolution of the one pixel that the pooling leaves, as MobileNet ends."""
+    return lambda maps: keras.Sequential([layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(3, 1), *after])(maps)
+
+
 def _logits(feature_map: Any) -> Any:
     return layers.Dense(3)(layers.GlobalAveragePooling2D()(feature_map))
 
@@ -80,11 +85,27 @@ def _image(seed: int = 0) -> np.ndarray:
         (_pooled(layers.Dropout(0.3), layers.Dense(3)), "logits", True),
         (_pooled(layers.Dense(5, activation="relu"), layers.Dense(3)), "logits", False),
         (_pooled(layers.BatchNormalization(), layers.Dense(3)), "logits", False),
+        (_convolved(layers.Reshape((3,))), "logits", True),
+        (_convolved(layers.Flatten(), layers.Softmax()), "probabilities", True),
         (lambda x: layers.Dense(3)(layers.Flatten()(x)), "logits", False),
         (lambda x: layers.Dense(3)(layers.GlobalMaxPooling2D()(x)), "logits", False),
         (lambda x: layers.Dense(3)(keras.ops.sort(layers.GlobalAveragePooling2D()(x))), "logits", False),
     ],
-    ids=["plain", "linear", "softmax", "softmax layer", "activation", "dropout", "two dense", "norm", "flatten", "max", "op"],
+    ids=[
+        "plain",
+        "linear",
+        "softmax",
+        "softmax layer",
+        "activation",
+        "dropout",
+        "two dense",
+        "norm",
+        "conv",
+        "conv softmax",
+        "flatten",
+        "max",
+        "op",
+    ],
 )
 def test_the_last_layers_are_understood(head: Head, output_kind: str, has_feature_map: bool, tmp_path: Path) -> None:
     model = load_keras(_saved(_network(head), tmp_path))
@@ -93,7 +114,8 @@ def test_the_last_layers_are_understood(head: Head, output_kind: str, has_featur
     assert anatomy.output_kind == output_kind
     assert (anatomy.feature_map is not None) == has_feature_map == ("feature_map" in outputs)
     assert outputs["output"] == pytest.approx(np.asarray(model(_image())))
-    logits = outputs["embedding"] @ anatomy.dense.kernel.numpy() + anatomy.dense.bias.numpy()
+    kernel = anatomy.dense.kernel.numpy().reshape(outputs["embedding"].shape[1], 3)
+    logits = outputs["embedding"] @ kernel + anatomy.dense.bias.numpy()
     expected = logits if output_kind == "logits" else np.asarray(keras.ops.softmax(logits))
     assert outputs["output"] == pytest.approx(expected, abs=1e-5)
     if has_feature_map:
@@ -152,6 +174,23 @@ def test_a_sequential_model_is_the_same_as_a_functional_one(suffix: str, tmp_pat
         loaded = load_keras(_saved(model, tmp_path, suffix))
         assert dissect(loaded).feature_map is not None
         assert np.asarray(with_heads(loaded)(_image())["output"]) == pytest.approx(np.asarray(model(_image())), abs=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_models_inside_a_model_are_seen_into(suffix: str, tmp_path: Path) -> None:
+    """The base pools by itself; all is called twice as deep; the same names are in both models; one layer is called twice."""
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    twice = layers.Conv2D(3, 3, padding="same", name="twice")
+    maps = layers.Conv2D(8, 3, activation="relu", name="conv")(twice(twice(image)))
+    base = keras.Model(image, layers.GlobalAveragePooling2D(name="pool")(maps), name="base")
+    whole = keras.Sequential([keras.Input((SIDE, SIDE, 3)), base, layers.Dropout(0.2), layers.Dense(3, activation="softmax")])
+    outer = keras.Input((SIDE, SIDE, 3), name="pool")
+    model = keras.Model(outer, whole(layers.Conv2D(3, 1, name="conv")(outer), training=False))
+    loaded = load_keras(_saved(model, tmp_path, suffix))
+    outputs = {name: np.asarray(array) for name, array in with_heads(loaded)(_image()).items()}
+    assert outputs["output"] == pytest.approx(np.asarray(model(_image())), abs=1e-6)
+    assert outputs["embedding"] == pytest.approx(outputs["feature_map"].mean(axis=(1, 2)), abs=1e-6)
+    assert len(loaded.weights) == len(model.weights)
 
 
 @pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")

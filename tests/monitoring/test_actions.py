@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
 from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
-from eye_disease.monitoring.actions import Actions, Report, commands
+from eye_disease.monitoring.actions import Actions, Command, Report, commands
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
@@ -112,7 +113,7 @@ REQUEST = Request("command", MODEL, "1", 7, "Photos are dark.")
 
 @pytest.fixture
 def actions(tmp_path: Path) -> Callable[..., Actions]:
-    """Actions whose steps run a Python text; its arguments are the model, the version and the reason."""
+    """Actions whose steps run a Python text."""
 
     def make(in_production: str | Exception | None = "1", **texts: str) -> Actions:
         def ask(model: str) -> str | None:
@@ -120,10 +121,13 @@ def actions(tmp_path: Path) -> Callable[..., Actions]:
                 raise in_production
             return in_production
 
-        run = {step: (sys.executable, "-c", text, "{model}", "{version}", "{reason}") for step, text in texts.items()}
-        return Actions(tmp_path / "actions", run, ask)
+        return Actions(tmp_path / "actions", {step: partial(_python, text) for step, text in texts.items()}, ask)
 
     return make
+
+
+def _python(text: str, request: Request) -> tuple[str, ...]:
+    return (sys.executable, "-c", text)
 
 
 def _settled(actions: Actions) -> list[Report]:
@@ -151,7 +155,7 @@ import json, os, sys, time
 time.sleep(1)
 with open({str(tmp_path / "runs")!r}, "a") as file:
     env = [os.environ.get(name) for name in ("RAISED_MODEL", "RAISED_VERSION", "RAISED_REASON", "MLFLOW_RUN_ID")]
-    print(json.dumps([sys.argv[1:], env]), file=file)
+    print(json.dumps([sys.argv[1:], env, json.load(sys.stdin)]), file=file)
 print("hello")
 """
     made = actions(command=text)
@@ -167,9 +171,54 @@ print("hello")
     made.ask(REQUEST)
     assert _settled(made) == []
     (run,) = (tmp_path / "runs").read_text().splitlines()
-    expected = [MODEL, "1", REQUEST.reason]
-    assert json.loads(run) == [expected, [*expected, None]]
+    assert json.loads(run) == [[], [MODEL, "1", REQUEST.reason, None], asdict(REQUEST)]
     assert (tmp_path / "actions" / REQUEST.id / "output.log").read_text() == "hello\n"
+
+
+INJECTED = """x'; touch {0}; '$(touch {0})`touch {0}` | touch {0} && touch {0} "; touch {0}; " {{reason}} %s $RAISED_MODEL"""
+
+
+@pytest.mark.parametrize(
+    "quoted", ["'echo \"$RAISED_REASON\"'", '"echo \\"$RAISED_REASON\\""', "'cat >/dev/null; printenv RAISED_REASON'"]
+)
+def test_a_shell_of_the_users_gets_a_reason_as_a_variable_and_never_as_a_command(tmp_path: Path, quoted: str) -> None:
+    told = MonitoringSettings.from_env({"DRIFT_ON_RAISE": f"sh -c {quoted}", "PATH": os.environ["PATH"]}).on_raise
+    made = Actions(tmp_path / "actions", commands(told, False), lambda model: None)
+    request = replace(REQUEST, model="m$(touch x)", reason=INJECTED.format(tmp_path / "pwned"))
+    made.ask(request)
+    assert _states(_settled(made)) == [("command", "started"), ("command", "done")]
+    assert (tmp_path / "actions" / request.id / "output.log").read_text() == f"{request.reason}\n"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_command_that_never_reads_its_input_holds_nobody_up(actions: Callable[..., Actions]) -> None:
+    made = actions(command="pass")
+    made.ask(replace(REQUEST, reason="x" * 100_000))
+    assert _states(_settled(made)) == [("command", "started"), ("command", "done")]
+
+
+def test_the_command_line_is_not_written_to_disk(tmp_path: Path) -> None:
+    """It may hold a password."""
+    made = Actions(tmp_path, commands((sys.executable, "-c", "pass", "--token=hunter2"), False), lambda model: None)
+    made.ask(REQUEST)
+    assert _states(_settled(made)) == [("command", "started"), ("command", "done")]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "hunter2" in path.read_text()]
+
+
+def test_what_an_older_job_has_kept_runs_the_command_that_is_set_now(actions: Callable[..., Actions], tmp_path: Path) -> None:
+    folder = tmp_path / "actions" / REQUEST.id
+    folder.mkdir(parents=True)
+    kept = {"command": ["touch", str(tmp_path / "pwned")], "env": {}, "without": [], "timeout": 5, "request": asdict(REQUEST)}
+    (folder / "request.json").write_text(json.dumps(kept))
+    assert _states(_settled(actions(command="print('now')"))) == [("command", "started"), ("command", "done")]
+    assert (folder / "output.log").read_text() == "now\n"
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_setting_that_is_taken_back_drops_what_waits(actions: Callable[..., Actions]) -> None:
+    actions(command="pass").ask(REQUEST)
+    (dropped,) = _settled(actions())
+    assert (dropped.state, dropped.said) == ("dropped", "DRIFT_ON_RAISE was taken back before its turn came.")
 
 
 def test_two_commands_run_one_after_the_other(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -190,7 +239,7 @@ def test_a_failure_is_told_with_its_status_and_not_tried_again(actions: Callable
 
 
 def test_a_program_that_is_gone_is_a_failure(tmp_path: Path) -> None:
-    made = Actions(tmp_path, {"command": ("/no/such/program",)}, lambda model: None)
+    made = Actions(tmp_path, commands(("/no/such/program",), False), lambda model: None)
     made.ask(REQUEST)
     assert "exit status 127" in _settled(made)[-1].said
     assert "No such file" in (tmp_path / REQUEST.id / "output.log").read_text()
@@ -279,9 +328,9 @@ def test_nothing_is_on_unless_it_is_asked_for(actions: Callable[..., Actions], t
 
 
 def test_the_roll_back_is_the_command_of_register_py() -> None:
-    command = commands((), True)["rollback"]
+    command = commands((), True)["rollback"](replace(REQUEST, reason="--force 'x'"))
     assert command[:3] == (sys.executable, "-m", "eye_disease")
-    assert command[3:] == ("rollback", "--name", "{model}", "--version", "{version}", "--reason", "{reason}")
+    assert command[3:] == ("rollback", f"--name={MODEL}", "--version=1", "--reason=--force 'x'")
 
 
 def test_the_memory_of_an_older_job_is_read(tmp_path: Path) -> None:
@@ -365,10 +414,10 @@ def test_the_job_starts_the_command_once_an_alarm_and_tells_what_came_of_it(
 def test_the_job_rolls_a_version_back_once_that_answers_wrongly(
     world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def recorded(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[str, tuple[str, ...]]:
-        real = commands(on_raise, auto_rollback)
+    def recorded(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[str, Command]:
+        real = commands(on_raise, auto_rollback)["rollback"]
         text = f"import sys; print(sys.argv[1:], file=open({str(tmp_path / 'runs')!r}, 'a'))"
-        return {step: (sys.executable, "-c", text, *command[3:]) for step, command in real.items()}
+        return {"rollback": lambda request: (sys.executable, "-c", text, *real(request)[3:])}
 
     monkeypatch.setattr(job, "commands", recorded)
     made = world(DRIFT_AUTO_ROLLBACK="true")
@@ -381,7 +430,7 @@ def test_the_job_rolls_a_version_back_once_that_answers_wrongly(
     said = [str(made.run(seed)) for seed in range(2, 5)]
     assert ["rollback done" in one for one in said] == [False, True, False]
     (run,) = (tmp_path / "runs").read_text().splitlines()
-    assert run == str(["rollback", "--name", MODEL, "--version", "1", "--reason", WRONG.reason])
+    assert run == str(["rollback", f"--name={MODEL}", "--version=1", f"--reason={WRONG.reason}"])
     assert made.tags("drift_rollback") == ["done"]
     title, body = made.people.told[-1]
     assert title == f"Rolled back: {MODEL} version 1"

@@ -1,6 +1,7 @@
 """Alerts reach every URL once, in order, whatever fails in between."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -153,6 +154,58 @@ def test_no_url_is_written_to_disk_or_to_the_log(
     outbox.put(RAISED, NOW)
     outbox.deliver(NOW)
     assert "secret-token" not in "".join(path.read_text() for path in tmp_path.rglob("*.json")) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "slack://hunter2",
+        "hunter2-hunter2-hunter2://T1/B2/C3",
+        "json://eve:hunter2@[::1",
+        "json://eve:hunter2@host:port:port",
+        "mailto://eve:hunter2",
+        "tgram://hunter2",
+        "hassio://host/hunter2/",
+        "discord://hunter2",
+        "https://hooks.slack.com/services/hunter2",
+    ],
+)
+def test_a_mistyped_url_is_shown_whole_by_nobody(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Apprise itself logs what it cannot read, token and all."""
+    with caplog.at_level(logging.DEBUG):
+        try:
+            outbox = AlertOutbox(tmp_path, (url,))
+        except SettingError as error:
+            assert "hunter2" not in str(error)
+            assert "entry 1" in str(error)
+        else:
+            assert outbox.deliver(NOW) == 0
+    assert "hunter2" not in caplog.text
+
+
+def test_what_fails_is_told_with_its_status_alone(
+    tmp_path: Path, receivers: list[Receiver], caplog: pytest.LogCaptureFixture
+) -> None:
+    receivers[0].status = 503
+    urls = (receivers[0].url, f"json://eve:hunter2@127.0.0.1:{free_port()}/hunter2?token=hunter2")
+    outbox = AlertOutbox(tmp_path, urls)
+    outbox.put(RAISED, NOW)
+    with caplog.at_level(logging.DEBUG, logger="apprise"):
+        outbox.deliver(NOW)
+    assert [line for line in caplog.messages if "not delivered" in line] == [
+        f"An alert was not delivered and waits for the next run: {RAISED.title} (JSON: HTTP status 503)",
+        f"An alert was not delivered and waits for the next run: {RAISED.title} (JSON: no connection, or it was refused)",
+    ]
+    assert "hunter2" not in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_a_service_that_shows_html_gets_text(tmp_path: Path, receivers: list[Receiver]) -> None:
+    outbox = AlertOutbox(tmp_path, (f"{receivers[0].url}&format=html",))
+    outbox.put(replace(RAISED, problem="Sites <b>a</b> & b differ."), NOW)
+    assert outbox.deliver(NOW) == 0
+    (got,) = receivers[0].got
+    assert "&lt;b&gt;a&lt;/b&gt;" in got["message"]
 
 
 def test_a_wrong_url_is_named_without_its_secrets() -> None:

@@ -1,12 +1,10 @@
 """What the drift job writes stands in a real tracking server exactly once, whatever happens to the connection."""
 
-import http.client
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,6 +21,7 @@ from eye_disease.monitoring import mlflow_writer
 from eye_disease.monitoring.metrics import Point
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.spool import Batch, Spool
+from tests.support.faults import Proxy, faulty
 from tests.support.servers import Served, free_port
 
 EXPERIMENT = "eye-monitoring"
@@ -30,55 +29,10 @@ MODEL = "eye"
 POINTS = [Point(name, n / 7, 1_772_366_400_000 + n, n) for n in range(6) for name in ("prob_a", "prediction_confidence")]
 
 
-class Proxy:
-    """Stands between the client and the tracking server; `fault` may answer for a request, or break it."""
-
-    def __init__(self, target: str) -> None:
-        self.calls: list[str] = []
-        self.fault: Callable[[str, Callable[[], Any]], Any] = lambda path, forward: forward()
-        proxy, port = self, int(target.rpartition(":")[2])
-
-        class Handler(BaseHTTPRequestHandler):
-            def _serve(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                proxy.calls.append(self.path)
-
-                def forward() -> tuple[int, bytes]:
-                    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                    kept = {name: value for name, value in self.headers.items() if name not in ("Host", "Connection")}
-                    connection.request(self.command, self.path, body, kept)
-                    response = connection.getresponse()
-                    try:
-                        return response.status, response.read()
-                    finally:
-                        connection.close()
-
-                answer = proxy.fault(self.path, forward)
-                if answer is None:  # the connection breaks
-                    return
-                self.send_response(answer[0])
-                self.send_header("Content-Length", str(len(answer[1])))
-                self.end_headers()
-                self.wfile.write(answer[1])
-
-            do_GET = do_POST = do_PUT = do_PATCH = _serve  # noqa: N815
-
-            def log_message(self, *arguments: Any) -> None:
-                """Nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-
 @pytest.fixture
 def proxy(tracking: Served) -> Iterator[Proxy]:
-    made = Proxy(tracking.url)
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
+    with faulty(tracking.url) as made:
+        yield made
 
 
 @pytest.fixture

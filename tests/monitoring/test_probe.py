@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import pytest
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.probe import Canary, probe
+from eye_disease.monitoring.probe import Canary, NotLetInError, probe
 from eye_disease.monitoring.served import probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
@@ -31,11 +33,13 @@ def canary() -> Canary:
 
 
 @contextmanager
-def _server(ping: int, answer: Callable[[], tuple[int, bytes]]) -> Iterator[str]:
-    """A server that answers /ping with a status, and /invocations as told."""
+def _server(ping: int, answer: Callable[[], tuple[int, bytes]], logins: list[str | None] | None = None) -> Iterator[str]:
+    """A server that answers /ping with a status, and /invocations as told; logins: gets those that it was sent."""
 
     class Handler(BaseHTTPRequestHandler):
         def _send(self, status: int, body: bytes) -> None:
+            if logins is not None:
+                logins.append(self.headers["Authorization"])
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -135,6 +139,58 @@ def test_something_else_behind_the_url_is_down(canary: Canary, body: bytes) -> N
     assert not found.up
     assert "not an answer of this model" in found.reason
     assert found.response_time_ms is not None
+
+
+def test_a_login_in_the_address_is_sent_and_shown_to_nobody(
+    canary: Canary, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str | None] = []
+    with _server(200, lambda: (200, _predictions(canary)), seen) as url:
+        address = url.removeprefix("http://")
+        assert probe(f"http://eve:hunter%402@{address}", canary).up
+        assert seen == ["Basic ZXZlOmh1bnRlckAy"] * 2
+        _wrote(tmp_path, "bundled", 12)
+        down = probe_served(f"http://eve:hunter%402@127.0.0.1:{free_port()}", Storage(str(tmp_path)), Packages(tmp_path, 1))
+    assert down is not None
+    assert "hunter" not in f"{down}{caplog.text}"
+    assert "is not well" in caplog.text
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_a_server_that_does_not_let_the_probe_in_says_nothing_of_the_model(
+    canary: Canary, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    for ping, answer in ((status, 200), (200, status)):
+        with _server(ping, lambda answer=answer: (answer, b"")) as url, pytest.raises(NotLetInError, match=f"status {status}"):
+            probe(url, canary)
+    _wrote(tmp_path, "bundled", 12)
+    with _server(status, lambda: (200, b"")) as url:
+        assert probe_served(url, Storage(str(tmp_path)), Packages(tmp_path, 1)) is None
+    assert "another login than HEALTH_CHECK_URL holds" in caplog.text
+
+
+def test_a_server_of_this_machine_is_not_asked_through_a_proxy(canary: Canary, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with _server(200, lambda: (200, _predictions(canary, error=None))) as url:
+        assert probe(url, canary).up
+        photo = PROJECT / "samples" / "canary.jpg"
+        asked = [sys.executable, "samples/request.py", str(photo), "--url", url]
+        done = subprocess.run(asked, cwd=PROJECT, capture_output=True, text=True, check=False)
+        waited = '. scripts/processes.sh; wait_until_up it $$ "$0/ping" /dev/null'
+        up = subprocess.run(["bash", "-c", waited, url], cwd=PROJECT, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    assert up.stdout.endswith(" up\n"), up.stderr
+
+
+def test_what_a_server_answers_forges_no_line(canary: Canary) -> None:
+    evil = "\x1b[2J\n2026-01-01 all is well [x](http://evil)"
+    for changes in ({"predicted_class": evil}, {"error_code": evil}):
+        with _server(200, lambda changes=changes: (200, _predictions(canary, **changes))) as url:
+            found = probe(url, canary)
+        assert found.reason is not None
+        assert not set("\x1b\n[") & set(found.reason)
 
 
 def test_a_server_that_hangs_is_down(canary: Canary) -> None:

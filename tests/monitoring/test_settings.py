@@ -1,5 +1,7 @@
 """Settings of monitoring: defaults, and what a wrong value says."""
 
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,14 +72,80 @@ def test_a_wrong_alert_url_is_named_by_its_place_since_it_may_hold_a_password() 
 
 
 def test_the_command_of_an_alarm_is_split_as_a_shell_would() -> None:
-    env = {"DRIFT_ON_RAISE": "python retrain.py --why 'drift of {model}'", "DRIFT_AUTO_ROLLBACK": "true"}
+    env = {"DRIFT_ON_RAISE": "python retrain.py --why 'a drift'", "DRIFT_AUTO_ROLLBACK": "true"}
     found = MonitoringSettings.from_env(env)
-    assert (found.on_raise, found.auto_rollback) == (("python", "retrain.py", "--why", "drift of {model}"), True)
+    assert (found.on_raise, found.auto_rollback) == (("python", "retrain.py", "--why", "a drift"), True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{reason}",
+        "sh -c 'echo {reason} hunter2'",
+        "echo {model}-{version}",
+        "echo '{{ site }}'",
+        "echo {reason!r} {x:>9}",
+        "echo %(reason)s",
+    ],
+)
+def test_a_placeholder_in_the_command_is_refused_with_the_remedy(value: str) -> None:
+    with pytest.raises(
+        SettingError, match=r"DRIFT_ON_RAISE='\.\.\. .* \.\.\.'.*RAISED_REASON, and as JSON on its standard input"
+    ) as caught:
+        MonitoringSettings.from_env({"DRIFT_ON_RAISE": value})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["sh -c 'echo \"${RAISED_REASON}\" $(date +%s) {1..3}'", "find . -exec echo {} ;", "echo '{\"a\": 1}'"]
+)
+def test_braces_that_are_no_placeholder_are_the_users(value: str) -> None:
+    env = {"DRIFT_ON_RAISE": value, "PATH": os.environ["PATH"]}
+    assert MonitoringSettings.from_env(env).on_raise == tuple(shlex.split(value))
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("http://model:8080/invocations", "http://model:8080"),
+        ("https://model.example/eye/invocations/", "https://model.example/eye"),
+        ("http://127.0.0.1:8080/ping", "http://127.0.0.1:8080"),
+        ("HTTP://[::1]:8080//", "http://[::1]:8080"),
+        ("http://eve:p%40ss@model/invocations", "http://eve:p%40ss@model"),
+    ],
+)
+def test_the_address_of_the_server_is_taken_from_what_people_paste(given: str, taken: str) -> None:
+    assert MonitoringSettings.from_env({"HEALTH_CHECK_URL": given}).health_url == taken
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "eve:hunter2@model:8080",
+        "http://eve:hun/ter2@model",
+        "http://eve:hunter2#@model",
+        "http://model?key=hunter2",
+        "ftp://eve:hunter2@model",
+        "http://eve:hunter2@",
+        "http://eve:hunter2@model:99999",
+        "http://eve:hunter2@[::1",
+        "http://eve:hunter2@model two",
+    ],
+)
+def test_an_address_that_is_none_is_refused_at_the_start_without_its_password(value: str) -> None:
+    with pytest.raises(SettingError, match=r"HEALTH_CHECK_URL=.*not shown.*Allowed: an http:// or https:// URL") as caught:
+        MonitoringSettings.from_env({"HEALTH_CHECK_URL": value})
+    assert "hunter2" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("python 'hunter2", "its quotes closed"), ("no-such-program hunter2", r"no-such-program \.\.\.' .* on the PATH")],
+    [
+        ("python 'hunter2", "its quotes closed"),
+        ("no-such-program hunter2", r"no-such-program \.\.\.' .* on the PATH"),
+        ("TOKEN=hunter2 python", r"not shown.* .* on the PATH"),
+    ],
 )
 def test_a_wrong_command_is_named_without_its_arguments(value: str, said: str) -> None:
     with pytest.raises(SettingError, match=f"DRIFT_ON_RAISE=.*{said}") as caught:

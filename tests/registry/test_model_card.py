@@ -12,10 +12,10 @@ from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.judge import Judgement
 from eye_disease.registry.model_card import AUTHORS_CARD, MAX_DESCRIPTION, description, model_card
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts, Statistics
 from model_code.preprocessing import Recipe
 from model_code.promise import Bounded, Promise

@@ -16,8 +16,8 @@ from eye_disease.registry.history.lock import LockedError, locked
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import RefusedError, promote, rollback
-from eye_disease.registry.versions import StageError, look
-from tests.support.versions import make_versions, passes, refuses
+from eye_disease.registry.versions import StageError, VersionError, in_stage, list_versions, look, version_in_production
+from tests.support.versions import make_versions, passed, passes_fetched, refused
 
 NAME = "eye_model"
 
@@ -46,7 +46,7 @@ def client(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def _produce(*versions: str) -> None:
     for version in versions:
-        promote(NAME, version, "Production", gate=passes)
+        promote(NAME, version, "Production", judged=passed(NAME, version))
 
 
 def _state(client: MlflowClient) -> tuple[dict[str, str], dict[str, str]]:
@@ -61,7 +61,7 @@ def _steps(client: MlflowClient) -> list[tuple[str, ...]]:
 def test_a_promotion_is_recorded_with_all_that_is_known(client: MlflowClient) -> None:
     _produce("1")
     promote(NAME, "2", "Staging", reason="fewer missed glaucomas")
-    step = promote(NAME, "2", "Production", reason="asked for by the clinic", gate=passes)
+    step = promote(NAME, "2", "Production", reason="asked for by the clinic", judged=passed(NAME, "2"))
     assert _state(client) == ({"1": "Archived", "2": "Production"}, {"production": "2"})
     assert (step.number, step.who, step.source, step.replaced) == (3, "alice", "Staging", ("1",))
     (recorded,) = [one for one in History(client, NAME).records() if one.number == 3]
@@ -84,48 +84,54 @@ def test_nothing_is_recorded_where_nothing_moves(client: MlflowClient) -> None:
 def test_a_refused_version_goes_to_staging_and_no_further(client: MlflowClient) -> None:
     _produce("1")
     with pytest.raises(RefusedError, match=r"stays in Staging: recall of glaucoma is 0.41; answers are late.*evidence-of-2"):
-        promote(NAME, "2", "Production", gate=refuses)
+        promote(NAME, "2", "Production", judged=refused(NAME, "2"))
     assert _state(client) == ({"1": "Production", "2": "Staging"}, {"production": "1", "staging": "2"})
 
 
 def test_a_refused_version_does_not_push_another_out_of_staging(client: MlflowClient) -> None:
     promote(NAME, "1", "Staging")
     with pytest.raises(RefusedError, match="stays in None"):
-        promote(NAME, "2", "Production", gate=refuses)
+        promote(NAME, "2", "Production", judged=refused(NAME, "2"))
     assert _state(client) == ({"1": "Staging"}, {"staging": "1"})
 
 
 def test_force_needs_a_reason_and_is_recorded(client: MlflowClient) -> None:
     with pytest.raises(StageError, match="needs a reason"):
-        promote(NAME, "1", "Production", force=True, gate=refuses)
-    step = promote(NAME, "1", "Production", force=True, reason="the old one is broken", gate=refuses)
+        promote(NAME, "1", "Production", force=True, judged=refused(NAME, "1"))
+    step = promote(NAME, "1", "Production", force=True, reason="the old one is broken", judged=refused(NAME, "1"))
     assert step.kind == "force"
     assert "the old one is broken (the gate refused: recall of glaucoma" in step.reason
     assert "transition 1 by alice: the old one is broken" in client.get_model_version(NAME, "1").tags["forced"]
     assert _state(client) == ({"1": "Production"}, {"production": "1"})
 
 
-def test_a_gate_that_cannot_judge_lets_nothing_through_unless_forced(client: MlflowClient) -> None:
+def test_a_gate_that_cannot_judge_lets_nothing_through_unless_forced(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def cannot(*_: object) -> None:
         raise GateError("no labelled photos")
 
+    monkeypatch.setattr("eye_disease.registry.gate.gate.validate_fetched", cannot)
     with pytest.raises(GateError):
-        promote(NAME, "1", "Production", gate=cannot)
+        promote(NAME, "1", "Production")
     assert _state(client) == ({}, {})
-    assert "could not judge: no labelled photos" in promote(NAME, "1", "Production", force=True, reason="r", gate=cannot).reason
+    assert "could not judge: no labelled photos" in promote(NAME, "1", "Production", force=True, reason="r").reason
+
+
+def test_the_judgement_of_another_version_lets_nothing_through(client: MlflowClient) -> None:
+    with pytest.raises(StageError, match=f"has judged version 2 of {NAME}, not version 1"):
+        promote(NAME, "1", "Production", judged=passed(NAME, "2"))
+    assert _state(client) == ({}, {})
 
 
 def test_production_that_changed_during_the_gate_is_noticed(client: MlflowClient) -> None:
     """Two people at once: the second has judged against a version that is not in Production any more."""
     _produce("1")
 
-    def slow(*arguments: object) -> object:
-        result = passes(*arguments)
-        _produce("2")
-        return result
-
+    judged = passed(NAME, "3")
+    _produce("2")
     with pytest.raises(StageError, match=r"has changed from version 1 to 2 meanwhile \(alice, .*validate and promote again"):
-        promote(NAME, "3", "Production", gate=slow)
+        promote(NAME, "3", "Production", judged=judged)
     assert _state(client) == ({"1": "Archived", "2": "Production"}, {"production": "2"})
 
 
@@ -171,7 +177,7 @@ def test_changed_files_are_noticed(client: MlflowClient) -> None:
     with pytest.raises(StageError, match="files of eye_model version 1 are not those of transition 1"):
         rollback(NAME)
     (folder / "MLmodel").unlink()
-    with pytest.raises(StageError, match="version 1"):
+    with pytest.raises(VersionError, match=f"{NAME} version 1"):
         promote(NAME, "1", "Staging")
     assert _state(client)[0]["2"] == "Production"
 
@@ -190,7 +196,7 @@ def test_moves_made_in_mlflow_are_noticed_once(client: MlflowClient) -> None:
     assert "the stage Production holds version 2, the alias @production points to version 1" in found.notes[-1]
     with pytest.raises(StageError, match="What is in Production is not clear"):
         rollback(NAME)
-    promote(NAME, "2", "Production", gate=passes)
+    promote(NAME, "2", "Production", judged=passed(NAME, "2"))
     assert _state(client)[1]["production"] == "2"
     assert review(NAME).records == [*found.records, History(client, NAME).records()[-1]]
     assert rollback(NAME).version == "1"
@@ -237,7 +243,7 @@ def test_a_command_that_died_is_mended_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, call, die)
         with pytest.raises(_Killed):
-            promote(NAME, "2", "Production", gate=passes)
+            promote(NAME, "2", "Production", judged=passed(NAME, "2"))
     assert _steps(client)[-1][-1] == "begun"
     stage_moved = ended == "done"
     assert look(client, NAME).holder("Production") == ("2" if stage_moved else "1")
@@ -326,7 +332,46 @@ def test_nothing_moves_when_the_lock_may_have_been_lost(client: MlflowClient, mo
 def test_an_unknown_version_model_or_stage_is_named(client: MlflowClient) -> None:
     with pytest.raises(StageError, match="has no version 99"):
         promote(NAME, "99", "Staging")
-    with pytest.raises(StageError, match="nothing cannot be read"):
+    with pytest.raises(StageError, match="Reading nothing from this registry failed"):
         promote("nothing", "1", "Staging")
     with pytest.raises(StageError, match="Expected one of Staging, Production, Archived"):
         promote(NAME, "1", "Live")
+
+
+@pytest.mark.parametrize("name", ["a'b", "Olho é bom (2)"])
+def test_a_name_with_a_quote_or_accents_is_followed(client: MlflowClient, name: str) -> None:
+    make_versions(client, name, 2)
+    for version in ("1", "2"):
+        promote(name, version, "Production", judged=passed(name, version))
+    assert rollback(name).version == "1"
+    held = in_stage(name, "Production")
+    assert held is not None
+    assert (held.version, held.aliases) == ("1", ("production",))
+    assert [one.kind for one in review(name).records] == ["promote", "promote", "rollback"]
+    assert [one.version for one in list_versions(name)] == ["2", "1"]
+
+
+def test_everybody_goes_by_the_stage(client: MlflowClient) -> None:
+    """The drift job, serving and the commands, where stage and alias were moved apart in MLflow's UI."""
+    _produce("1", "2")
+    client.set_registered_model_alias(NAME, "production", "1")
+    held = in_stage(NAME, "Production")
+    assert held is not None
+    assert held.version == version_in_production(NAME, 5) == look(client, NAME).holder("Production") == "2"
+    client.delete_registered_model_alias(NAME, "production")
+    assert version_in_production(NAME, 5) == "2"
+    assert in_stage("no-such-model", "Production") is version_in_production("no-such-model", 5) is None
+
+
+def test_a_promotion_reads_the_registry_twice(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the gate and under the lock; what was read is handed on."""
+    monkeypatch.setattr("eye_disease.registry.gate.gate.validate_fetched", passes_fetched)
+    read, search = [], MlflowClient.search_model_versions
+
+    def counted(*arguments: object, **named: object) -> object:
+        read.append(arguments)
+        return search(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", counted)
+    promote(NAME, "1", "Production")
+    assert len(read) == 2

@@ -19,7 +19,7 @@ from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.versions import StageError, look
 from tests.support.postgres import serve_postgres
 from tests.support.servers import PROJECT, Served, environment, free_port, run, started
-from tests.support.versions import make_versions, passes
+from tests.support.versions import make_versions, passed
 
 NAME = "eye-model"
 GUARDED = "guarded-model"
@@ -29,11 +29,10 @@ PEOPLE = """
 import multiprocessing, os, signal, sys, time
 from pathlib import Path
 from mlflow import MlflowClient
-import eye_disease.registry.gate.gate
 from eye_disease.registry.history import lock as promotion_lock
 from eye_disease.registry.versions import StageError
 from eye_disease.registry.promotion import promote
-from tests.support.versions import passes
+from tests.support.versions import passed
 
 # So long that a busy machine decides nothing.
 promotion_lock.HOLD_SECONDS, promotion_lock.STALE_SECONDS, promotion_lock.WAIT_SECONDS = 600, 700, 800
@@ -42,15 +41,12 @@ name, folder, kill_at, *people = sys.argv[1:]
 def promotes(user, version):
     os.environ["MLFLOW_TRACKING_USERNAME"] = user
 
-    def gate(*arguments):  # all have been judged before any of them moves
-        result = passes(*arguments)
-        Path(folder, f"{version}.judged").touch()
-        while len(list(Path(folder).glob("*.judged"))) < len(people):
-            time.sleep(0.02)
-        return result
-
+    judged = passed(name, version)
+    Path(folder, f"{version}.judged").touch()
+    while len(list(Path(folder).glob("*.judged"))) < len(people):  # all have been judged before any of them moves
+        time.sleep(0.02)
     try:
-        promote(name, version, "Production", gate=gate)
+        promote(name, version, "Production", judged=judged)
     except StageError as error:
         Path(folder, version).write_text(str(error))
 
@@ -157,7 +153,7 @@ def test_people_of_a_server_with_basic_auth(
     monkeypatch.setattr(promotion_lock, "HOLD_SECONDS", 600)  # a busy machine decides nothing: only one is at work at a time
     with _as("alice", server.url) as client:
         make_versions(client, GUARDED, 3)
-        promote(GUARDED, "1", "Production", gate=passes)
+        promote(GUARDED, "1", "Production", judged=passed(GUARDED, "1"))
         _promote(server.url, GUARDED, tmp_path, "alice:2", kill_at="set_registered_model_alias")
         assert _held(client) == ("2", "1")
 

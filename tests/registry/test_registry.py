@@ -12,7 +12,7 @@ import pytest
 from eye_disease.cli import register
 from eye_disease.registry.register import RegistrationError, register_package
 from tests.support.servers import PROJECT, python, serve_model
-from tests.support.versions import passes
+from tests.support.versions import passes_fetched
 
 MODEL = "a-model-of-this-module"
 
@@ -38,7 +38,7 @@ Command = Callable[..., tuple[str, str]]
 @pytest.fixture
 def command(client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """`register.py` in this process; the gate, which has tests of its own, finds nothing wrong."""
-    monkeypatch.setattr("eye_disease.registry.gate.gate.validate", passes)
+    monkeypatch.setattr("eye_disease.registry.gate.gate.validate_fetched", passes_fetched)
 
     def run(name: str, *arguments: str, model: str = MODEL) -> tuple[str, str]:
         """(printed, printed to stderr)"""

@@ -59,11 +59,19 @@ def _clean_checkout(folder: Path) -> Path:
     return folder
 
 
-def _start(checkout: Path, mlflow_port: int, serve_port: int, output: Path) -> subprocess.Popen[bytes]:
-    env = environment(MLFLOW_PORT=str(mlflow_port), SERVE_PORT=str(serve_port))
+def _start(
+    checkout: Path, mlflow_port: int, serve_port: int, output: Path, *command: str, **env: str
+) -> subprocess.Popen[bytes]:
+    """command: `./start_mlflow.sh`, unless another is given."""
+    env = environment(MLFLOW_PORT=str(mlflow_port), SERVE_PORT=str(serve_port), **env)
     with output.open("wb") as sink:
         return subprocess.Popen(
-            ["./start_mlflow.sh"], cwd=checkout, env=env, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command or ["./start_mlflow.sh"],
+            cwd=checkout,
+            env=env,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
@@ -92,7 +100,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     checkout = _clean_checkout(tmp_path_factory.mktemp("checkout"))
     output = tmp_path_factory.mktemp("output") / "start.log"
     mlflow_port, serve_port = free_port(), free_port()
-    process = _start(checkout, mlflow_port, serve_port, output)
+    (checkout / ".venv" / "bin").mkdir(parents=True)  # of a Python that has gone
+    (checkout / ".venv" / "pyvenv.cfg").write_text("home = /nowhere\n")
+    (checkout / ".venv" / "bin" / "python").symlink_to("/nowhere/python3.11")
+    process = _start(checkout, mlflow_port, serve_port, output, PIP_USER="1")
     try:
         _wait_for(UP, process, output)
         yield Stack(checkout, process, output, mlflow_port, serve_port)
@@ -111,6 +122,7 @@ def _adapted(block: str, stack: Stack) -> str:
 
 def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
     said = stack.output.read_text()
+    assert ".venv cannot be used: it has no Python, or one that has gone. It is made anew." in said
     assert "Serving eye-disease-classifier version 1 (registry)" in said
     assert '"model_version": "1"' in said
     assert f"http://127.0.0.1:{stack.mlflow_port}" in said
@@ -194,11 +206,26 @@ def test_ctrl_c_stops_everything(stack: Stack) -> None:
 
 
 def test_a_dead_child_stops_the_rest_and_is_named(stack: Stack, tmp_path: Path) -> None:
-    """After the test above; the second start finds its environment, registry and copy of the model."""
-    output = tmp_path / "again.log"
-    process = _start(stack.checkout, stack.mlflow_port, stack.serve_port, output)
+    """After the test above; the second start finds its environment, registry and copy of the model.
+
+    It is made by `sh`, through a link, in an environment that leads to other servers.
+    """
+    output, link = tmp_path / "again.log", tmp_path / "eye"
+    link.symlink_to(stack.checkout / "start_mlflow.sh")
+    dead = "http://127.0.0.1:9"
+    foreign = {
+        "MLFLOW_REGISTRY_URI": dead,
+        "MLFLOW_TRACKING_URI": dead,
+        "MLFLOW_TRACKING_TOKEN": "a-secret",
+        "http_proxy": dead,
+    }
+    foreign |= {"MLFLOW_EXPERIMENT_ID": "4711", "MLFLOW_REGISTRY_STORE_URI": "sqlite:///nowhere.db", "HTTP_PROXY": dead}
+    process = _start(stack.checkout, stack.mlflow_port, stack.serve_port, output, "sh", str(link), **foreign)
     try:
         _wait_for(UP, process, output)
+        assert "Ignored, since this start uses the tracking server that it starts itself: " in output.read_text()
+        assert "a-secret" not in output.read_text()
+        assert "Serving eye-disease-classifier version 1 (registry)" in output.read_text()
         assert "Installing" not in output.read_text()
         assert "The registry is empty" not in output.read_text()
         run("pkill", "-KILL", "-f", f"uvicorn.*--port {stack.serve_port} ", env=environment())

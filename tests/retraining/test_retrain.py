@@ -26,12 +26,11 @@ from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore
 from eye_disease.registry.gate.gate import GateError
-from eye_disease.registry.production import version_in_production
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.versions import look
+from eye_disease.registry.versions import VersionError, look, resolve_version, version_in_production
 from eye_disease.retraining import run as retraining
-from eye_disease.retraining.base import BaseError, labels_used_until, resolve_base
+from eye_disease.retraining.base import labels_used_until
 from eye_disease.retraining.run import Retraining, TooFewLabelsError, retrain
 from eye_disease.retraining.settings import RetrainSettings
 from eye_disease.training import tracking as tracking_of_training
@@ -46,7 +45,7 @@ from model_code.preprocessing import Recipe
 from tests.support.logs import append, prediction_id, record
 from tests.support.photos import SAMPLES, encode, fundus
 from tests.support.servers import Served
-from tests.support.versions import passes, refuses
+from tests.support.versions import passed, passes, refuses
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
 TINY, CLASSES, SIZE = "tiny-retrained", ("smooth", "striped"), 64
@@ -140,7 +139,7 @@ def trained(tracking: Served, tmp_path_factory: pytest.TempPathFactory) -> Itera
             )
         )
         register_package(folder / "package", TINY)
-        promote(TINY, "1", "Production", gate=passes)
+        promote(TINY, "1", "Production", judged=passed(TINY, "1"))
         yield folder
 
 
@@ -296,7 +295,7 @@ def test_one_that_starts_from_what_is_not_in_production_any_more_is_given_up(cli
     with pytest.raises(GateError):
         clinic.retrain(cannot)
     (version,) = set(look(MlflowClient(), TINY).stages) - {"1"}
-    promote(TINY, version, "Production", gate=passes)
+    promote(TINY, version, "Production", judged=passed(TINY, version))
     with pytest.raises(TooFewLabelsError):
         clinic.retrain()
     assert any("is not any more: given up" in said for said in clinic.said)
@@ -325,15 +324,15 @@ def test_two_at_once(clinic: Clinic) -> None:
 
 def test_the_base_is_a_number_of_the_registry(clinic: Clinic) -> None:
     for uri in (f"models:/{TINY}/Production", f"models:/{TINY}@production", f"models:/{TINY}/1"):
-        assert resolve_base(uri) == (TINY, "1")
+        assert resolve_version(uri) == (TINY, "1")
     for uri, said in {
         "base.keras": "Expected models:/NAME/Production",
         f"models:/{TINY}/Staging": "has no version in Staging",
         f"models:/{TINY}/99": "has no version 99",
         f"models:/{TINY}@nobody": "nobody",
     }.items():
-        with pytest.raises(BaseError, match=said):
-            resolve_base(uri)
+        with pytest.raises(VersionError, match=said):
+            resolve_version(uri)
 
 
 def test_the_version_in_production_is_the_registrys(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

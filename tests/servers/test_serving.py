@@ -139,6 +139,18 @@ def test_the_workers_do_not_load_tensorflow(served: Served, retina: bytes) -> No
     assert [pid for pid, text in maps.items() if "/tensorflow/" in text] == []
 
 
+def test_the_benchmarks_ask_a_served_model_as_they_ask_a_package(served: Served, retina: bytes) -> None:
+    from benchmarks.ask import ask_all, of_package, of_url
+    from tests.support.servers import PROJECT
+
+    photos = [retina, (PROJECT / "samples" / "canary.jpg").read_bytes(), b"no photo"]
+    asks = of_url(served.url), of_package(PROJECT / "models")
+    given, expected = (ask_all(ask, [lambda photo=photo: photo for photo in photos]) for ask in asks)
+    same = ["predicted_class", "decision", "error_code"]
+    assert given[same].fillna("").to_numpy().tolist() == expected[same].fillna("").to_numpy().tolist()
+    assert given["confidence"][:2].tolist() == pytest.approx(expected["confidence"][:2].tolist(), abs=1e-5)
+
+
 def test_real_photos_are_answered_as_in_process(served: Served, real_photos: pd.DataFrame, tmp_path: Path) -> None:
     from model_code.classifier import Classifier
     from model_code.settings import ServingSettings

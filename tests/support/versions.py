@@ -1,12 +1,30 @@
 """Registered versions of a few bytes, for tests of what happens to versions rather than in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
+import pytest
 from mlflow import MlflowClient
 
 from eye_disease.registry.gate.gate import GateResult
 from eye_disease.registry.gate.settings import GateSettings
-from eye_disease.registry.versions import look
+from eye_disease.registry.versions import FetchedVersion, Seen, look
+
+
+@contextmanager
+def sqlite_store(folder: Path) -> Iterator[str]:
+    """Inside, a new registry in a folder is this process's; yields its URI. No server is at work."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # artifacts go to `mlruns` of the working directory
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+        try:
+            yield uri
+        finally:
+            mlflow.set_tracking_uri(None)
 
 
 def make_versions(client: MlflowClient, name: str, count: int) -> None:
@@ -19,12 +37,27 @@ def make_versions(client: MlflowClient, name: str, count: int) -> None:
         client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
 
 
+def passed(name: str, version: str) -> GateResult:
+    """A gate that has found nothing wrong."""
+    return GateResult(version, True, (), f"evidence-of-{version}", look(MlflowClient(), name).holder("Production"))
+
+
+def refused(name: str, version: str) -> GateResult:
+    """A gate that has found two things wrong."""
+    champion = look(MlflowClient(), name).holder("Production")
+    return GateResult(version, False, ("recall of glaucoma is 0.41", "answers are late"), f"evidence-of-{version}", champion)
+
+
 def passes(name: str, version: str, labelled: Path | None, settings: GateSettings) -> GateResult:
-    """A gate that finds nothing wrong."""
-    return GateResult(True, (), f"evidence-of-{version}", look(MlflowClient(), name).holder("Production"))
+    """Stands in for `gate.validate`."""
+    return passed(name, version)
 
 
 def refuses(name: str, version: str, labelled: Path | None, settings: GateSettings) -> GateResult:
-    """A gate that finds two things wrong."""
-    champion = look(MlflowClient(), name).holder("Production")
-    return GateResult(False, ("recall of glaucoma is 0.41", "answers are late"), f"evidence-of-{version}", champion)
+    """Stands in for `gate.validate`."""
+    return refused(name, version)
+
+
+def passes_fetched(fetched: FetchedVersion, seen: Seen, labelled: Path | None, settings: GateSettings) -> GateResult:
+    """Stands in for `gate.validate_fetched`."""
+    return GateResult(fetched.version, True, (), f"evidence-of-{fetched.version}", seen.holder("Production"))

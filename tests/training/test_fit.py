@@ -6,6 +6,7 @@ from eye_disease.evaluation.shares import calibration_error
 from eye_disease.training.fit import (
     FLAGGED_SHARE,
     MIN_SOURCE,
+    NOISE_WEIGHT,
     OTHER_SHARE,
     SECOND_SHARE,
     UNFAMILIAR_SHARE,
@@ -111,6 +112,7 @@ def test_what_moves_with_the_file_hardly_moves_the_distance() -> None:
     training = _styles(2000, 1)
     noise = file_covariance(training, _saved_again(training, 2))
     assert noise == pytest.approx(np.diag([1.0, 0, 0, 0, 0, 0]), abs=0.1)
+    noise *= 10 / NOISE_WEIGHT
     photos = _styles(500, 3)
     moved = _saved_again(photos, 4)
 
@@ -128,7 +130,7 @@ def test_gradability_is_not_read_off_what_the_file_changes() -> None:
     """The ruined photos differ in what the file changes and in what it does not; only the second counts."""
     good = _styles(1500, 1)
     ruined = _styles(1500, 2) + np.array([1.0, 0, 0, 0, 0, 12.0])
-    noise = file_covariance(good, _saved_again(good, 3))
+    noise = 10 / NOISE_WEIGHT * file_covariance(good, _saved_again(good, 3))
     deaf, plain = (fit_quality(good, ruined, good, used) for used in (noise, NO_NOISE))
     per_deviation = np.abs(deaf[:-1] * good.std(axis=0))
     assert per_deviation[0] < 0.1 * per_deviation[5], "the noise is ten times the photos' own variance there"

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from eye_disease.common.text import one_line
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.groups import Groups
@@ -59,11 +60,11 @@ class Check:
 
 def as_table(checks: Sequence[Check]) -> list[str]:
     """Lines of text with aligned columns: check, found, asked for, verdict; then warnings, and why it is refused."""
-    rows = [("check", "found", "asked for", ""), *((c.name, c.value, c.limit, c.verdict) for c in checks)]
+    rows = [("check", "found", "asked for", ""), *((*map(one_line, (c.name, c.value, c.limit)), c.verdict) for c in checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in rows]
-    lines += [f"warning: {check.warning}" for check in checks if check.warning]
-    return lines + [f"refused: {check.reason}" for check in checks if not check.passed]
+    lines += [f"warning: {one_line(check.warning)}" for check in checks if check.warning]
+    return lines + [f"refused: {one_line(check.reason)}" for check in checks if not check.passed]
 
 
 @dataclass(frozen=True)

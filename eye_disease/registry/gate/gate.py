@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
 from eye_disease.evaluation.manifest import DataError
-from eye_disease.registry.download import FetchedVersion, VersionError
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.evidence import MAX_TAG, evidence_run, log_evidence
 from eye_disease.registry.gate.judge import Judgement, comparable, judge_by_package, judge_by_photos
@@ -19,13 +18,15 @@ from eye_disease.registry.gate.serving_checks import agreement, loads, served_ch
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import Trial, TrialError, on_trial
 from eye_disease.registry.model_card import publish_card
-from eye_disease.registry.versions import StageError, look
+from eye_disease.registry.versions import FetchedVersion, Seen, StageError, VersionError, look
 
 
 @dataclass(frozen=True)
 class GateResult:
     """What the gate found."""
 
+    version: str
+    """The one that was judged."""
     passed: bool
     reasons: tuple[str, ...]
     """Why the version is refused, a sentence each; empty if it passed."""
@@ -48,19 +49,30 @@ def validate(name: str, version: str, labelled: Path | None, settings: GateSetti
     labelled: a folder with one subfolder a class, or a manifest CSV; None: GATE_DATA, if set.
     Raises GateError where it cannot judge.
     """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            seen = look(MlflowClient(), name)
+            return validate_fetched(FetchedVersion.fetch(name, str(version), Path(folder)), seen, labelled, settings)
+    except (VersionError, StageError) as error:
+        raise GateError(str(error)) from error
+
+
+def validate_fetched(candidate: FetchedVersion, seen: Seen, labelled: Path | None, settings: GateSettings) -> GateResult:
+    """As `validate`, of a version that is on this machine. seen: what the registry says now of its model."""
     data = labelled or settings.data
     try:
         photos = read_labelled(data, settings.photos) if data else None
         with tempfile.TemporaryDirectory() as folder:
-            return _validated(name, version, photos, settings, Path(folder))
+            return _validated(candidate, seen.holder("Production"), photos, settings, Path(folder))
     except (DataError, VersionError, StageError) as error:
         raise GateError(str(error)) from error
 
 
-def _validated(name: str, version: str, photos: LabelledPhotos | None, settings: GateSettings, folder: Path) -> GateResult:
-    candidate = FetchedVersion.fetch(name, version, folder)
-    champion = look(MlflowClient(), name).holder("Production")
-    production = FetchedVersion.fetch(name, champion, folder / "production") if champion else None
+def _validated(
+    candidate: FetchedVersion, champion: str | None, photos: LabelledPhotos | None, settings: GateSettings, folder: Path
+) -> GateResult:
+    name, version = candidate.name, candidate.version
+    production = FetchedVersion.fetch(name, champion, folder) if champion else None
     if photos:
         photos.codes(candidate.facts.classes)  # refuses unknown labels before any work is done
     with evidence_run(name, version, {"gate.production": champion or ""}) as run_id:
@@ -69,14 +81,15 @@ def _validated(name: str, version: str, photos: LabelledPhotos | None, settings:
         log_evidence(run_id, judgement, checks, candidate.facts.classes, settings)
         publish_card(candidate, run_id, judgement, checks)
         _tag(name, version, run_id, reasons)
-    return GateResult(not reasons, reasons, run_id, champion, judgement.basis, tuple(checks))
+    return GateResult(version, not reasons, reasons, run_id, champion, judgement.basis, tuple(checks))
 
 
 def _judge(
     candidate: FetchedVersion, production: FetchedVersion | None, photos: LabelledPhotos | None, settings: GateSettings
 ) -> tuple[Judgement, list[Check]]:
     comparison = comparable(candidate, production, photos is not None)
-    compared = production if comparison.passed and production and production.digest != candidate.digest else None
+    differs = production is not None and production.behaviour_sha256 != candidate.behaviour_sha256
+    compared = production if comparison.passed and differs else None
     checks = [agreement(candidate, settings.recompute_agreement)]
     with ExitStack() as servers:
 

@@ -12,10 +12,10 @@ from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.evaluation.parts import Answers as LabelledAnswers
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check, Judged, absolute, fairness, paired
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts
 
 MAX_UNREADABLE_SHARE = 0.05
@@ -90,7 +90,7 @@ def comparable(candidate: FetchedVersion, production: FetchedVersion | None, lab
     name, limit = "comparison with Production", "the same classes, and labelled photos"
     if production is None:
         return Check.fact(name, "nothing in Production", limit)
-    if candidate.digest == production.digest:
+    if candidate.behaviour_sha256 == production.behaviour_sha256:
         return Check.fact(name, f"the same package and code as version {production.version}", limit)
     ours, theirs = candidate.facts.classes, production.facts.classes
     if set(ours) != set(theirs):

@@ -8,10 +8,10 @@ from mlflow.models import Model
 
 from eye_disease.common.paths import IMPORT_ROOT, SAMPLE_PHOTO
 from eye_disease.conversion.agreement import MAX_DIFFERENCE
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check, answer_problem
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import Trial, TrialError
+from eye_disease.registry.versions import FetchedVersion
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.package import LITERT_FILE, file_sha256
 from model_code.schema import signature

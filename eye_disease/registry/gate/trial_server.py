@@ -15,18 +15,12 @@ from typing import Any
 
 import requests
 
+from eye_disease.common.model_process import environment
+from eye_disease.common.secrets import hide_secrets
+from eye_disease.common.text import one_line
+
 _ROWS = 8
 """Photos of one request."""
-_NOT_INHERITED = (
-    "MAX_REQUEST_ROWS",
-    "MODEL_SOURCE",
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
-    "SERVING_MODEL_CONFIG",
-)
-"""Settings of this process that would change what the version on trial answers or logs."""
-
 _GUARDED = '("$@"; kill -TERM 0) & cat; kill -TERM 0'
 """Ends the whole process group when the command ends, or when standard input does: that is, however this process ends."""
 
@@ -94,7 +88,7 @@ class Trial:
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._output.read_text(errors="replace").splitlines() if line.strip()]
         wrong = [line for line in lines if "Error" in line]
-        return (wrong or lines or ["no output"])[-1][:300]
+        return one_line(hide_secrets((wrong or lines or ["no output"])[-1]), 300)
 
 
 @contextmanager
@@ -107,10 +101,9 @@ def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[T
         port, output = _free_port(), Path(scratch) / "output.log"
         command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder), "--host", "127.0.0.1"]
         command += ["--port", str(port), "--workers", "1", "--env-manager", env_manager]
-        env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+        env = environment(f"{scratch}/records")
         # MLflow looks for `uvicorn` on the PATH, where a virtual environment that is not activated has none.
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
-        env["INFERENCE_LOG_DIR"] = f"{scratch}/records"  # checks are no traffic
         with output.open("wb") as sink:
             process = subprocess.Popen(
                 ["sh", "-c", _GUARDED, "trial", *command],

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from eye_disease.common.mlflow_client import who_and_where
+from eye_disease.common.mlflow_client import quoted, who_and_where
 from eye_disease.registry.versions import StageError
 
 STALE_SECONDS = 60
@@ -89,7 +89,7 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
 
 def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
     """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
-    found = client.search_registered_models(f"name LIKE '{name}.lock-%'", max_results=100)
+    found = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
     others = {_number(one): one for one in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", one.name)}
     others.pop(_number(mine), None)
     # All lower ones were there when mine was made. One not seen is gone, or may not be read by this user: try again.

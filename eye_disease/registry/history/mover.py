@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 
+from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.registry.history.lock import Lock, locked
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.transition import Transition, replay
@@ -56,8 +57,8 @@ class Mover:
         try:
             with explained(f"Moving {self.name} version {step.version} to {step.target}"):
                 _move_stage(self._client, self.name, step)
-                return self._follow(step)
-        except StageError:
+                return self._follow(step, self.seen)
+        except (StageError, TrackingUnavailableError):
             with explained("Saying in the history how that ended, which the next command will do,"):
                 ended = self.mend(step)
             if ended.state == "done":  # the answer was lost, not the call
@@ -68,16 +69,17 @@ class Mover:
         """Finish a step whose stage has moved, close one whose stage has not as undone."""
         if step.kind == "outside":
             return self.history.close(step, done=True)
-        if look(self._client, self.name).stages.get(step.version) == step.target:
-            return self._follow(step, broken_off)
+        seen = look(self._client, self.name)
+        if seen.stages.get(step.version) == step.target:
+            return self._follow(step, seen, broken_off)
         return self.history.close(step, done=False, mended=broken_off)
 
-    def _follow(self, step: Transition, broken_off: bool = False) -> Transition:
-        """All that comes after the stage; may be done twice."""
+    def _follow(self, step: Transition, seen: Seen, broken_off: bool = False) -> Transition:
+        """All that comes after the stage; may be done twice. seen: under this lock, which nothing else moves aliases under."""
         own = ALIASES.get(step.target)
         if own:
             self._client.set_registered_model_alias(self.name, own, step.version)
-        for alias, version in look(self._client, self.name).aliases.items():
+        for alias, version in seen.aliases.items():
             if version == step.version and alias != own:
                 self._client.delete_registered_model_alias(self.name, alias)
         self._tag(step)
@@ -100,9 +102,8 @@ class Mover:
 @contextmanager
 def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
     """Inside, versions of a model can be moved. What another command left undone is mended first, what was moved in MLflow's
-    UI or API is recorded. Raises StageError; LockedError if somebody else is moving one.
+    UI or API is recorded. The model must be known. Raises StageError; LockedError if somebody else is moving one.
     """
-    look(client, name)  # an unknown model is told before a lock is made
     with ExitStack() as stack:
         with explained(f"Locking {name}"):
             lock = stack.enter_context(locked(client, name))

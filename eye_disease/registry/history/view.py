@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.text import one_line
 from eye_disease.registry.history.mover import moving, unrecorded
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.transition import Transition, finished, missing_numbers, replay
@@ -66,7 +67,7 @@ def row(step: Transition) -> tuple[str, ...]:
     return (
         str(step.number),
         _time(step.started),
-        step.who,
+        one_line(step.who),
         step.kind,
         step.version,
         step.source or "-",
@@ -74,7 +75,7 @@ def row(step: Transition) -> tuple[str, ...]:
         ",".join(step.replaced) or "-",
         step.digest[:12] or "-",
         step.evidence or "-",
-        " ".join(filter(None, (state, step.reason, mended, noticed))) or "-",
+        one_line(" ".join(filter(None, (state, step.reason, mended, noticed)))) or "-",
     )
 
 
@@ -104,7 +105,7 @@ def _notes(records: list[Transition], seen: Seen) -> list[str]:
 
 def _since(records: Sequence[Transition], version: str, stage: str) -> str:
     step = [step for step in finished(records) if (step.version, step.target) == (version, stage)][-1]
-    what = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {step.who})"
+    what = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {one_line(step.who)})"
     if step.kind != "outside" or step.seen is None:
         return what
     return f"{what}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"

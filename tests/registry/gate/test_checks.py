@@ -14,11 +14,11 @@ from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.evaluation.paired import Paired
 from eye_disease.evaluation.parts import Answers
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
 from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
+from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts
 from model_code.schema import empty_answer
 from tests.support.answers import answering, labelled, seeing

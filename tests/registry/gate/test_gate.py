@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from eye_disease.registry.download import FetchedVersion
 from eye_disease.registry.gate.gate import GateError, GateResult, validate
 from eye_disease.registry.gate.serving_checks import agreement
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import TrialError, on_trial
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.promotion import promote
+from eye_disease.registry.versions import FetchedVersion
 from tests.support.candidates import MIXED_UP, changed_package
 from tests.support.photos import PACKAGE
 from tests.support.servers import NAME, PROJECT, Served, environment
@@ -42,7 +42,7 @@ def versions(tracking: Served, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for package in (PACKAGE, mistaken, equal):
         with mlflow.start_run():
             mlflow.register_model(log_package(package).model_uri, MODEL)
-    promote(MODEL, "1", "Production", gate=lambda *asked: GateResult(True, (), "", None))
+    promote(MODEL, "1", "Production", judged=GateResult("1", True, (), "", None))
     yield MlflowClient()
     mlflow.set_tracking_uri(None)
 
@@ -51,10 +51,10 @@ def versions(tracking: Served, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def photos(real_photos: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder a class with ten real photos each, named as a clinic might, and one file that is no photo."""
     folder = tmp_path_factory.mktemp("photos")
-    chosen = real_photos.groupby("label").head(PER_CLASS)
+    chosen = real_photos.groupby("label").sample(PER_CLASS, random_state=0)
     for i, row in enumerate(chosen.itertuples()):
         (folder / row.label).mkdir(exist_ok=True)
-        shutil.copyfile(row.file, folder / row.label / f"Silva_Maria_{i}.jpg")
+        shutil.copyfile(row.file, folder / row.label / f"Silva_Maria_{i}{row.file.suffix}")
     (folder / "normal" / "Silva_Maria_scan.jpg").write_bytes(b"no photo")
     return folder
 
@@ -107,7 +107,9 @@ def test_a_worse_version_is_refused_with_reasons_and_evidence(
         file.path for role in ("candidate", "production") for file in versions.list_artifacts(run.info.run_id, f"gate/{role}")
     }
     assert plots == {
-        f"gate/{role}/{plot}.png" for role in ("candidate", "production") for plot in ("confusion", "reliability", "roc")
+        f"gate/{role}/{plot}.png"
+        for role in ("candidate", "production")
+        for plot in ("confusion", "reliability", "roc", "within_source")
     }
     changed = json.loads(_evidence(run.info.run_id, "gate/changed_predictions.json"))
     rows = pd.DataFrame(changed["data"], columns=changed["columns"])
@@ -142,8 +144,8 @@ def test_a_version_as_good_as_production_passes(
         "eye_disease.registry.gate.gate._judge", lambda *asked: pytest.fail("labels are checked before any work is done")
     )
     (photos / "drusen").mkdir()
-    shutil.copyfile(next((photos / "normal").glob("*_3*.jpg")), photos / "drusen" / "1.jpg")
-    with (photos / "drusen" / "1.jpg").open("ab") as file:
+    shutil.copyfile(next((photos / "normal").glob("*_3*.webp")), photos / "drusen" / "1.webp")
+    with (photos / "drusen" / "1.webp").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(SystemExit, match=r"validate: The labels \['drusen'\] are not among the model's classes"):
         command(EQUAL)

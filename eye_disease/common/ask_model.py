@@ -1,0 +1,52 @@
+"""Loads an MLflow model folder as a server would, and prints what it answers as JSON.
+
+    python -P ask_model.py FOLDER < PHOTO      {"answer": {...}}: its answer to an image file
+    python -P ask_model.py FOLDER --canary     {"differences": [...]}: how it answers the canary photo in its package otherwise
+                                               than its package says, a sentence each
+
+or {"error": "..."} where it cannot be loaded or fails. Run by its path and with -P (`model_process.py` does), so that nothing
+of this project can be imported but what the model brings: its own `model_code`, of whatever release that is.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def _answer(model: Any, photo: bytes) -> dict[str, Any]:
+    import pandas as pd
+
+    row: dict[str, Any] = model.predict(pd.DataFrame({"image": [photo]})).iloc[0].to_dict()
+    return row
+
+
+def _said(folder: str, canary: bool) -> dict[str, Any]:
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(folder)
+    if not canary:
+        return {"answer": _answer(model, sys.stdin.buffer.read())}
+    from model_code.canary import canary_photo, differences, expected_answer  # the model's own, see above
+
+    package = Path(folder) / "artifacts" / "package"
+    return {"differences": differences(_answer(model, canary_photo(package)), expected_answer(package))}
+
+
+def main() -> None:
+    """Command line."""
+    folder, *options = sys.argv[1:]
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what models and libraries print is no part of the answer
+    try:
+        said = _said(folder, canary="--canary" in options)
+    except Exception as error:  # whatever a model raises, the caller is told in a line
+        lines = str(error).strip().splitlines() or [""]
+        said = {"error": f"{type(error).__name__}: {lines[0]}"}
+    with output:
+        json.dump(said, output)
+
+
+if __name__ == "__main__":
+    main()

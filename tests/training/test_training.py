@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eye_disease.evaluation.breakdown import Breakdown
+from eye_disease.evaluation.within_source import POOLED
 from eye_disease.training import run as training_run
 from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.loop import LAST, Schedule, read_history
@@ -97,6 +99,12 @@ def test_sixteen_photos_are_learned_and_the_package_answers(trained: tuple[Train
     assert all(answer["ood_score"] is not None and answer["gradable"] is not None for answer in answers.values())
     canary = classifier.classify(canary_photo(training.output)).answer
     assert differences(canary, expected_answer(training.output)) == []
+    kept = Breakdown.from_dict(ModelFacts.load(training.output).provenance)
+    assert kept is not None
+    pooled = kept.within.sources[POOLED]
+    assert (pooled.accuracy.value, pooled.accuracy.n) == (1, finished.figures.accuracy.n)
+    assert pooled.reported is not None, "the decisions are known"
+    assert kept.groups is None, "neither age nor sex is"
 
 
 def test_the_best_epoch_is_kept_not_the_last(trained: tuple[Training, Finished]) -> None:
@@ -213,10 +221,11 @@ def test_the_command_trains_and_mlflow_holds_the_run(photos: Path, base: str, tm
     (kept,) = client.search_runs([client.get_experiment_by_name("trained").experiment_id])
     assert kept.info.status == "FINISHED"
     assert kept.data.params["train.epochs"] == "2"
-    assert {"validation_accuracy", "validation_recall_striped", "training_loss"} <= set(kept.data.metrics)
+    wanted = {"validation_accuracy", "validation_recall_striped", "validation_accuracy_source_unknown", "training_loss"}
+    assert wanted | {"validation_reported", "validation_reported_source_unknown"} <= set(kept.data.metrics)
     assert len(client.get_metric_history(kept.info.run_id, "validation_loss")) == 2
     listed = {Path(item.path).name for item in client.list_artifacts(kept.info.run_id, "training")}
-    plots = {"confusion.png", "reliability.png", "roc.png", "losses.png", "worst_mistakes.png"}
+    plots = {"confusion.png", "reliability.png", "roc.png", "losses.png", "worst_mistakes.png", "within_source.png"}
     assert plots | {"manifest.csv", "duplicates.csv", "accuracy_by_source.json"} <= listed
 
 

@@ -352,5 +352,6 @@ def test_without_mlflow_it_prints_and_fails(command: Any, log: Log, capsys: pyte
     log.write()
     said = command(MLFLOW_TRACKING_URI="http://127.0.0.1:9", ENABLE_MLFLOW_TRACKING="true")
     assert said == TrackingUnavailableError.exit_status
-    assert "is not, or not wholly, in MLflow" in capsys.readouterr().err
-    assert "Decision: not enough evidence yet" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "is not, or not wholly, in MLflow" in shown.err
+    assert "Decision: not enough evidence yet" in shown.out

@@ -5,8 +5,8 @@ the eyes that must not be missed at most `max_missed` are reported as healthy. T
 the loosest, each for both promises at once, and the last one before the first failure is taken (Learn then Test, Angelopoulos
 et al., arXiv:2110.01052: fixed-sequence testing, and the larger p-value of several risks). So nothing is paid for the number of
 thresholds nor for the second promise: the chance that either is broken is at most 1 - `certainty`, for photos drawn as the
-validation photos were. Every test is binomial and exact; it takes one photo a patient, since the two eyes of one patient are
-not two observations.
+validation photos were. Every test is binomial and exact; it takes one photo a patient (of those reported, or serious), since
+the two eyes of one patient are not two observations: the promise is of patients, each with a photo drawn at random.
 """
 
 from dataclasses import dataclass
@@ -70,35 +70,56 @@ class Cases:
 def select(cases: Cases, targets: Targets, seed: int = 0) -> Promise:
     """The loosest threshold in the sequence under which both promises hold, and what was counted under it.
 
-    seed: which photo of a patient stands for the patient.
+    seed: which of a patient's photos stands for the patient.
     """
-    single = cases[one_a_patient(cases.patient, seed)]
+    cases = cases[np.random.default_rng(seed).permutation(len(cases.score))]
     passed = None
-    for threshold in _thresholds(single.score):
-        if max(_p_values(single, threshold, targets)) > 1 - targets.certainty:
+    for threshold in _thresholds(cases.score):
+        if not _holds(_counted(cases, threshold), targets):
             break
         passed = float(threshold)
-    reported = single.score >= (np.inf if passed is None else passed)
-    missed = (reported & single.healthy)[single.serious]
-    nothing = passed is None
+    if passed is None:
+        wrong = missed = np.empty(0, bool)
+    else:
+        wrong, missed = _counted(cases, passed)
     return Promise(
         **vars(targets),
         threshold=passed,
-        error=None if nothing else _bounded(single.wrong[reported], targets.certainty),
-        missed=None if nothing or not len(missed) else _bounded(missed, targets.certainty),
-        reported=0.0 if nothing else float((cases.score >= passed).mean()),
-        patients=len(single.score),
+        error=_bounded(wrong, targets.certainty) if len(wrong) else None,
+        missed=_bounded(missed, targets.certainty) if len(missed) else None,
+        reported=0.0 if passed is None else float((cases.score >= passed).mean()),
+        patients=len(np.unique(cases.patient)),
     )
+
+
+def _counted(cases: Cases, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """What is counted at a threshold, one photo a patient each: of the reported, which are wrong, bool (n,); of those that
+    must not be missed, which are reported as healthy, bool (m,).
+
+    The first of a patient's photos that are reported (or serious) stands for the patient; the order is random.
+    """
+    reported = cases.score >= threshold
+    return (
+        cases.wrong[_first_of_each(cases.patient, reported)],
+        (reported & cases.healthy)[_first_of_each(cases.patient, cases.serious)],
+    )
+
+
+def _first_of_each(patient: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Places of the first chosen photo of every patient that has one; bool (N,)."""
+    places = np.flatnonzero(chosen)
+    return places[np.unique(patient[places], return_index=True)[1]]
+
+
+def _holds(counted: tuple[np.ndarray, np.ndarray], targets: Targets) -> bool:
+    """Whether neither "more than `max_error` are wrong" nor "more than `max_missed` are missed" can be true."""
+    limits = (targets.max_error, targets.max_missed)
+    p_values = [binom.cdf(hits.sum(), len(hits), limit) for hits, limit in zip(counted, limits, strict=True) if len(hits)]
+    return max(p_values) <= 1 - targets.certainty
 
 
 def _bounded(hits: np.ndarray, certainty: float) -> Bounded:
     return Bounded(int(hits.sum()), len(hits), upper_bound(int(hits.sum()), len(hits), certainty))
-
-
-def one_a_patient(patient: np.ndarray, seed: int) -> np.ndarray:
-    """Places (P,) of one photo of each patient, drawn at random, in rising order."""
-    order = np.random.default_rng(seed).permutation(len(patient))
-    return np.sort(order[np.unique(patient[order], return_index=True)[1]])
 
 
 def upper_bound(hits: int, n: int, certainty: float) -> float:
@@ -113,13 +134,3 @@ def _thresholds(score: np.ndarray) -> np.ndarray:
         return np.empty(0)
     first = min(int(np.ceil(FIRST_SHARE * len(score))), len(allowed))
     return allowed[np.unique(np.linspace(first, len(allowed), STEPS).round().astype(int)) - 1]
-
-
-def _p_values(cases: Cases, threshold: float, targets: Targets) -> tuple[float, float]:
-    """Of "more than `max_error` of the reported are wrong" and "more than `max_missed` of the serious are reported healthy"."""
-    reported = cases.score >= threshold
-    missed = (reported & cases.healthy)[cases.serious]
-    return (
-        float(binom.cdf(cases.wrong[reported].sum(), reported.sum(), targets.max_error)),
-        float(binom.cdf(missed.sum(), len(missed), targets.max_missed)) if len(missed) else 0.0,
-    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from eye_disease.training.selection import Cases, Targets, one_a_patient, select, upper_bound
+from eye_disease.training.selection import Cases, Targets, select, upper_bound
 
 TARGETS = Targets()
 
@@ -87,11 +87,15 @@ def test_too_few_photos_promise_nothing() -> None:
     assert select(few[np.zeros(0, int)], TARGETS).threshold is None
 
 
-def test_each_patient_is_drawn_once_and_every_photo_can_be() -> None:
-    patient = np.array(["a", "b", "a", "c", "c", "c"])
-    drawn = [one_a_patient(patient, seed) for seed in range(60)]
-    assert all(sorted(patient[places]) == ["a", "b", "c"] for places in drawn)
-    assert set(np.concatenate(drawn)) == set(range(6))
+def test_one_reported_photo_a_patient_is_counted() -> None:
+    """Twelve photos of every patient, of which the surer half is reported: a patient with any is one case."""
+    patients = 500
+    score = np.tile(np.arange(12.0), patients)
+    nobody = np.zeros(len(score), bool)
+    found = select(Cases(score, nobody, nobody, nobody, np.repeat(np.arange(patients), 12)), TARGETS)
+    assert found.error is not None
+    assert (found.error.hits, found.error.n, found.patients) == (0, patients, patients)
+    assert found.reported == 1
 
 
 @pytest.mark.parametrize(("hits", "n", "bound"), [(0, 59, 0.0495), (0, 36, 0.0798), (5, 100, 0.1023), (3, 3, 1.0), (0, 0, 1.0)])

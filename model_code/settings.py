@@ -1,6 +1,7 @@
 """Typed settings from the environment. A wrong value stops the start and is named."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from model_code.schema import ROLES
 PILLOW_MAX_PIXELS = 89_478_485
 """Above it Pillow takes a photo for a decompression bomb; its guard stays on for whatever else runs in the process."""
 
+_QUOTES = ("'", '"')
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_NOT_EXPANDED = re.compile(r"\$\w|\$\{|\$\(|%\w+%|^[A-Za-z]:[\\/]")
+"""Variables of a shell, of Windows, and its drives."""
 _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
@@ -56,6 +61,43 @@ def read_choice(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> 
     return text
 
 
+def read_location(env: Mapping[str, str], name: str, default: str) -> str:
+    """The setting `name`, a folder or a URL; unset or empty means `default`. Raises SettingError.
+
+    `~` is the home folder, and quotes around the whole are left out: files of settings (Docker, systemd, .env) are read
+    without a shell that would do so.
+    """
+    text = env.get(name, "").strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        text = text[1:-1].strip()
+    if not text:
+        return default
+    if _URL.match(text):
+        scheme = text.partition(":")[0]
+        if not text.startswith(f"{scheme}://"):
+            raise SettingError(name, f"{scheme}:...", f"a folder, or a URL as {scheme}://bucket/folder")
+        return text
+    try:
+        expanded = str(Path(text).expanduser())
+    except RuntimeError:  # no home folder, or no such user
+        expanded = text
+    if expanded.startswith("~") or text[0] in _QUOTES or text[-1] in _QUOTES or _NOT_EXPANDED.search(text):
+        raise SettingError(
+            name, env[name], "a folder, written out: no quotes, variables or drive letters, `~` for your own home"
+        )
+    return expanded
+
+
+def read_folder(env: Mapping[str, str], name: str, default: str) -> Path:
+    """The setting `name`, a folder of this machine, as an absolute path; as `read_location`. Raises SettingError."""
+    text = read_location(env, name, default)
+    if _URL.match(text):  # which may hold a password
+        raise SettingError(
+            name, f"{text.partition('://')[0]}://...", "a folder of this machine, as /var/log/eye-disease; no URL"
+        )
+    return Path(text).absolute()
+
+
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -90,7 +132,7 @@ class ServingSettings:
         """Read every serving setting. Raises SettingError for the first wrong one."""
         env = os.environ if env is None else env
         return cls(
-            inference_log_dir=Path(env.get("INFERENCE_LOG_DIR") or "inference_logs").absolute(),
+            inference_log_dir=read_folder(env, "INFERENCE_LOG_DIR", "inference_logs"),
             inference_log_required=read_bool(env, "INFERENCE_LOG_REQUIRED", False),
             max_image_bytes=read_int(env, "MAX_IMAGE_BYTES", 20 * 2**20),
             max_image_pixels=read_int(env, "MAX_IMAGE_PIXELS", 50_000_000, PILLOW_MAX_PIXELS),

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from eye_disease.cli import command
+from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import compare
 from eye_disease.comparison.limits import CompareLimits
@@ -22,15 +23,16 @@ from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.replay import replay
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.monitoring.statuses import read_statuses
+from eye_disease.monitoring.version_state import Memories
 from eye_disease.monitoring.watch import watch
-from eye_disease.records.labels import Imported, LabelBook
+from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.limits import DriftLimits
 from model_code.schema import MODEL_NAME
 
 DRIFT_EXIT_STATUS = 3
 """Exit status of `run --fail-on drift` that has found some."""
+_SHOWN_IDS = 5
 COMPARE_EXIT_STATUS = {"promote": 0, "keep": 4, "not enough evidence yet": 5}
 """Exit status of `compare` by its decision: `compare && promote` promotes only what it recommends."""
 
@@ -51,7 +53,7 @@ def _run(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     with ExitStack() as stack:
         stop = stack.enter_context(stop_on_signals())
         if asked.metrics_port:
-            read_states = partial(read_statuses, settings.state_dir)
+            read_states = Memories(settings.state_dir).statuses
             stack.callback(start_exporter(asked.metrics_port, Storage(settings.inference_log), read_states))
         run_every(asked.every, partial(_run_once, job), stop)
 
@@ -62,13 +64,13 @@ def _run_once(job: DriftJob) -> list[Outcome]:
     for one in outcomes:
         print(f"{now} {one}", flush=True)
     if not outcomes:
-        print(f"{now} No records yet.", flush=True)
+        print(f"{now} No records yet. INFERENCE_LOG_DIR is {hide_secrets(job.log)}.", flush=True)
     return outcomes
 
 
 def _watch(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     with stop_on_signals() as stop:
-        watch(Storage(settings.inference_log), partial(read_statuses, settings.state_dir), stop)
+        watch(Storage(settings.inference_log), Memories(settings.state_dir).statuses, stop)
 
 
 def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -76,9 +78,14 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     if asked.file:
         done = book.import_file(Path(asked.file), asked.by, now)
     else:
-        book.add(asked.prediction_id, asked.label, asked.by, now)
-        done = Imported(1, [])
+        done = book.add(asked.prediction_id, asked.label, asked.by, now)
     print(f"Labels taken: {done.taken:,}")
+    if done.waiting:
+        shown = ", ".join(done.waiting[:_SHOWN_IDS]) + (", ..." if len(done.waiting) > _SHOWN_IDS else "")
+        print(
+            f"Kept, without a record so far: {len(done.waiting):,} ({shown}). They count once `drift_job.py run` has taken "
+            "their records in; an id of no answer never does."
+        )
     if done.refused:
         print(f"Rows not taken: {len(done.refused):,}")
         print("\n".join(done.refused), file=sys.stderr)

@@ -1,8 +1,7 @@
 """Whether there is reason to act on a version, and not only to tell. Pure: state in, state out."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
@@ -60,11 +59,6 @@ class Grounds:
         reasons: dict[Step, str] = {"command": drift, "rollback": fault}
         due = {step: reasons[step] for step, n in counts.items() if raised and n >= limits.raise_after and step not in taken}
         return type(self)(counts["command"], counts["rollback"], (*taken, *due)), due
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The inverse of `dataclasses.asdict`. Raises TypeError for anything else."""
-        return cls(**{**stored, "taken": tuple(stored["taken"])})
 
 
 def version_fault(verdict: Verdict, health: Health | None, version: str) -> str:

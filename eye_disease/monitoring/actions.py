@@ -29,6 +29,7 @@ from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
 from eye_disease.monitoring import launch
 from eye_disease.monitoring.action_rules import Request, Step
+from eye_disease.records.state_file import StateFileError, read_bytes, set_aside
 from eye_disease.records.storage import Storage
 
 _logger = logging.getLogger(__name__)
@@ -153,9 +154,14 @@ class Actions:
         """Requests whose end was not told yet, oldest window first; a roll back before a command."""
         found = []
         for name in self._files.folders():
-            held = self._read(name, "request")
-            if held is not None and self._read(name, "closed") is None:
-                found.append(Request(**held["request"]))
+            try:
+                held = self._read(name, "request")
+                if held is not None and self._read(name, "closed") is None:
+                    found.append(Request(**held["request"]))
+            except (KeyError, TypeError) as error:
+                set_aside(self._files, f"{name}/request.json", error, "It is not carried out.")
+            except StateFileError as error:
+                _logger.error("A request waits: %s", error)
         return sorted(found, key=lambda one: (one.step == "command", one.window, one.id))
 
     def _is_busy(self, step: Step) -> bool:
@@ -167,10 +173,16 @@ class Actions:
         return False
 
     def _read(self, name: str, what: str) -> dict[str, Any] | None:
+        """None if there is no such file. A damaged one is empty: that it is there says that something has begun, or ended."""
         try:
-            return json.loads(self._files.read(f"{name}/{what}.json"))
+            stored = json.loads(read_bytes(self._files, f"{name}/{what}.json"))
         except FileNotFoundError:
             return None
+        except StateFileError:
+            raise
+        except ValueError:
+            return {}
+        return stored if isinstance(stored, dict) else {}
 
     def _write(self, name: str, what: str, content: dict[str, Any]) -> None:
         self._files.write(f"{name}/{what}.json", json.dumps(content).encode())

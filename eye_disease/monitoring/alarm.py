@@ -1,9 +1,8 @@
 """When an alarm is raised and cleared, and when a window is ready to be judged. Pure: state in, state out."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from eye_disease.profiles.profile import Profile
 from eye_disease.verdict.limits import DriftLimits
@@ -40,15 +39,6 @@ class AlarmState:
         state = replace(self, bad=0, good=self.good + 1)
         clears = self.raised and state.good >= limits.clear_after
         return replace(state, raised=self.raised and not clears), "clear" if clears else None
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises TypeError or ValueError for anything else."""
-        return cls(**stored)
 
 
 def is_due(profile: Profile, opened: datetime, now: datetime, limits: DriftLimits) -> bool:

@@ -1,19 +1,19 @@
 """Alerts through Apprise: when a drift is raised or cleared, or something was done about it, to every URL once."""
 
 import hashlib
-import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
+from eye_disease.records.state_file import StateFileError, encode, read_state
 from eye_disease.records.storage import Storage
 from model_code.errors import SettingError
 
@@ -65,6 +65,20 @@ class Alert:
         return "\n".join([one_line(f"{self.problem} {self.action}", _LONGEST_BODY), "", *facts])
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An alert in the outbox."""
+
+    alert: Alert
+    to: tuple[str, ...]
+    """Digests of the URLs that have not taken it"""
+    since: datetime
+
+    def to_bytes(self) -> bytes:
+        """Its file."""
+        return encode({"alert": asdict(self.alert), "to": self.to, "since": self.since.isoformat()})
+
+
 class AlertOutbox:
     """Alerts on disk until they are delivered; `sent/` keeps the delivered ones, so that none goes out again.
 
@@ -86,8 +100,8 @@ class AlertOutbox:
             return
         known = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
         if f"{alert.id}.json" not in known:
-            stored = {"alert": asdict(alert), "to": list(self._services), "since": now.isoformat()}
-            self._save(f"{now:%Y%m%dT%H%M%S%f}-{alert.id}.json", stored)
+            kept = _Kept(alert, tuple(self._services), now)
+            self._files.write(f"waiting/{now:%Y%m%dT%H%M%S%f}-{alert.id}.json", kept.to_bytes())
 
     def deliver(self, now: datetime) -> int:
         """Send what is waiting, oldest first; returns how many alerts still wait because a service did not take them.
@@ -97,28 +111,35 @@ class AlertOutbox:
         failed: set[str] = set()
         waiting = 0
         for name in self._files.files("waiting"):
-            stored = json.loads(self._files.read(f"waiting/{name}"))
-            alert = Alert(**stored["alert"])
-            for digest in [one for one in stored["to"] if one not in failed]:
+            kept = self._read(name)
+            if kept is None:
+                continue
+            alert = kept.alert
+            for digest in [one for one in kept.to if one not in failed]:
                 # A URL that is no longer set has nobody behind it.
                 if digest in self._services and not _send(self._services[digest], alert):
                     failed.add(digest)
                     continue
-                stored["to"].remove(digest)
-                self._save(name, stored)
-            if stored["to"] and now - datetime.fromisoformat(stored["since"]) < _GIVE_UP_AFTER:
+                kept = replace(kept, to=tuple(one for one in kept.to if one != digest))
+                self._files.write(f"waiting/{name}", kept.to_bytes())
+            if kept.to and now - kept.since < _GIVE_UP_AFTER:
                 waiting += 1
                 continue
-            if stored["to"]:
+            if kept.to:
                 _logger.error(
                     "An alert could not be delivered in %d days and is given up: %s", _GIVE_UP_AFTER.days, alert.title
                 )
-            self._files.write(f"sent/{name}", json.dumps(stored).encode())
+            self._files.write(f"sent/{name}", kept.to_bytes())
             self._files.remove(f"waiting/{name}")
         return waiting
 
-    def _save(self, name: str, stored: dict[str, Any]) -> None:
-        self._files.write(f"waiting/{name}", json.dumps(stored).encode())
+    def _read(self, name: str) -> "_Kept | None":
+        """None if it cannot be read now, or is damaged and was set aside: the other alerts go out all the same."""
+        try:
+            return read_state(self._files, f"waiting/{name}", _Kept, "That alert is not delivered.")
+        except StateFileError as error:
+            _logger.error("An alert waits: %s", error)
+            return None
 
 
 class _Service:

@@ -28,13 +28,14 @@ from eye_disease.monitoring.report import make_report
 from eye_disease.monitoring.served import probe_served
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.spool import Spool
-from eye_disease.monitoring.statuses import write_statuses
-from eye_disease.monitoring.version_state import Memories
+from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.monitoring.window import read_window
 from eye_disease.profiles.layout import Layout
+from eye_disease.records.copies import original_of
 from eye_disease.records.ingest import ingest
+from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
-from eye_disease.records.store import RecordStore, StoreError, find_stores
+from eye_disease.records.store import RecordStore, StoreError, find_stores, warn_once
 from eye_disease.registry.versions import version_in_production
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
@@ -44,6 +45,8 @@ _logger = logging.getLogger(__name__)
 _SEND_SECONDS = 300.0
 """How long one run may take to send what waits; the rest goes out with the next."""
 _SHOWN_REASONS = 5
+Version = tuple[str, str]
+"""(model, version)"""
 
 
 @dataclass(frozen=True)
@@ -102,80 +105,117 @@ class DriftJob:
             partial(version_in_production, timeout_seconds=settings.mlflow_timeout_seconds),
         )
 
+    @property
+    def log(self) -> str:
+        """Where it looks for records."""
+        return self._storage.location
+
     def run(self) -> list[Outcome]:
-        """Judge what is due. Raises BusyError; OSError; ValueError where the job's own files are damaged."""
+        """Judge what is due. Raises BusyError; OSError where the log or MONITORING_DIR as a whole cannot be used."""
         url = self._settings.health_url
         with only_run(self._settings.state_dir):
-            self._hand_over()  # of a run that was killed
+            stores = find_stores(self._storage)
+            memories, outcomes = self._remembered(stores)
+            self._hand_over(memories)  # of a run that was killed
             probed = probe_served(url, self._storage, self._packages) if url else None
-            outcomes = []
-            for store in find_stores(self._storage):
-                is_probed = probed is not None and probed[0] == (store.model, store.version)
-                outcomes.append(self._judge(store, probed[1] if is_probed else None))
-            self._hand_over()
-            acted = self._act()  # before sending, which may take minutes where the tracking server is slow
+            for store in stores:
+                version = store.model, store.version
+                if version in memories:
+                    health = probed[1] if probed is not None and probed[0] == version else None
+                    outcomes[version], memories[version] = self._judge(store, memories[version], health)
+            self._hand_over(memories)
+            acted = self._act(memories)  # before sending, which may take minutes where the tracking server is slow
             if self._settings.tracking_enabled and self._spool.waiting():
                 self._spool.send(self._make_writer(), _SEND_SECONDS)
             self._outbox.deliver(self._now())
-            self._write_statuses()
-        return [replace(one, actions=acted[one.model, one.version]) for one in outcomes]
+        return [replace(one, actions=acted[one.model, one.version]) for one in outcomes.values()]
 
-    def _judge(self, store: RecordStore, health: Health | None) -> Outcome:
-        """health: of the served model, if it is this version."""
+    def _remembered(self, stores: list[RecordStore]) -> tuple[dict[Version, VersionMemory], dict[Version, Outcome]]:
+        """By version, what is remembered of it; and what is to be said of those whose file cannot be read.
+
+        Folders whose records are those of another one beside them are left out: somebody has copied them.
+        """
+        known = {(store.model, store.version) for store in stores}
+        memories: dict[Version, VersionMemory] = {}
+        outcomes: dict[Version, Outcome] = {}
+        for store in stores:
+            try:
+                memory = self._memories.read(store.model, store.version)
+                original = (store.model, store.version) if memory.windows else original_of(store)
+            except StateFileError as error:
+                outcomes[store.model, store.version] = _failed(store, error)
+                continue
+            if original != (store.model, store.version) and original in known:
+                warn_once(self._storage, store.folder, f"is a copy of {'/'.join(original)}, and is left out")
+            else:
+                memories[store.model, store.version] = memory
+        return memories, outcomes
+
+    def _judge(self, store: RecordStore, memory: VersionMemory, health: Health | None) -> tuple[Outcome, VersionMemory]:
+        """What was done, and what is remembered from now on. health: of the served model, if it is this version."""
         try:
-            return self._judge_open_window(store, health)
+            return self._judge_open_window(store, memory, health)
         except TrackingUnavailableError as error:
             _logger.warning("%s version %s waits: its reference cannot be fetched: %s", *_name(store), error)
-            return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}")
-        except (StoreError, NoReferenceError, NoPromiseError) as error:  # of one version; the others are judged all the same
-            _logger.error("%s version %s is not judged: %s", *_name(store), error)
-            return Outcome(store.model, store.version, None, str(error), failed=True)
+            return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}"), memory
+        except (StoreError, StateFileError, NoReferenceError, NoPromiseError, OSError) as error:
+            return _failed(store, error), memory
 
-    def _judge_open_window(self, store: RecordStore, health: Health | None) -> Outcome:
-        memory = self._memories.read(store.model, store.version)
+    def _judge_open_window(
+        self, store: RecordStore, memory: VersionMemory, health: Health | None
+    ) -> tuple[Outcome, VersionMemory]:
         self._spool.discard(batch_id(store.model, store.version, memory.windows + 1))
-        held = ingest(store, self._now(), self._keep_days).after
-        if held.records == memory.records and is_silent(memory, health):
-            return Outcome(store.model, store.version, None, "No predictions since the last window.")
-        reference = self._references.find(store, self._now()) if held.records else None
-        promise = self._promise(store) if held.records else None
+        ingest(store, self._now(), self._keep_days, memory.commit)
+        held = store.snapshot()
+        if held.state.records == memory.records and is_silent(memory, health):
+            return Outcome(store.model, store.version, None, "No predictions since the last window."), memory
+        reference = self._references.find(held, self._now()) if held.state.records else None
+        promise = self._promise(store) if held.state.records else None
         layout = reference.layout if reference else Layout.generic(held.classes)
-        window = read_window(store, memory.commit, layout, held.records - memory.records)
+        window = read_window(held, memory.commit, layout, held.count(memory.commit))
         if not is_ready(window, memory, health, self._now(), self._limits):
             why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
-            return Outcome(store.model, store.version, None, why)
-        judgement = judge_window(store, window, memory, reference, health, self._now(), self._limits, promise)
+            return Outcome(store.model, store.version, None, why), memory
+        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits, promise)
         found = judgement.found
         if self._settings.tracking_enabled:
             self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
         self._memories.save(store.model, store.version, judgement.memory)
-        return Outcome(store.model, store.version, found)
+        return Outcome(store.model, store.version, found), judgement.memory
 
     def _promise(self, store: RecordStore) -> Promise | None:
         """Not known for now where a reference of production data is used and the registry is down: that stops no judgement."""
         try:
-            return read_promise(self._packages, store)
+            try:
+                return read_promise(self._packages, store)
+            except NoPromiseError as error:
+                again = None
+                if self._packages.set_aside(store.model, store.version, str(error)):
+                    again = read_promise(self._packages, store)  # as the registry gives it now
+                if again is None:
+                    raise
+                return again
         except TrackingUnavailableError as error:
             _logger.warning("What %s version %s promises cannot be read now: %s", store.model, store.version, error)
             return None
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, memories: dict[Version, VersionMemory]) -> None:
         """Alerts and requests, from the versions' memories to those who take each once."""
-        for store in find_stores(self._storage):
-            memory = self._memories.read(store.model, store.version)
+        for (model, version), memory in memories.items():
             for request in memory.due:
                 self._actions.ask(request)
             if memory.alert is not None:
                 tracked = self._settings.tracking_enabled and bool(self._settings.alert_urls)
-                page = self._make_writer().run_page(store.model, store.version) if tracked else None
+                page = self._make_writer().run_page(model, version) if tracked else None
                 self._outbox.put(replace(memory.alert, report_url=page), self._now())
             if memory.alert is not None or memory.due:
-                self._memories.save(store.model, store.version, replace(memory, alert=None, due=()))
+                memories[model, version] = replace(memory, alert=None, due=())
+                self._memories.save(model, version, memories[model, version])
 
-    def _act(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        """Start what was asked for, see what has ended; (model, version) -> what to say of it."""
-        said: dict[tuple[str, str], tuple[str, ...]] = defaultdict(tuple)
-        for report in self._actions.advance(lambda model, version: self._memories.read(model, version).alarm.raised):
+    def _act(self, memories: dict[Version, VersionMemory]) -> dict[Version, tuple[str, ...]]:
+        """Start what was asked for, see what has ended; version -> what to say of it."""
+        said: dict[Version, tuple[str, ...]] = defaultdict(tuple)
+        for report in self._actions.advance(partial(self._is_raised, memories)):
             if self._settings.tracking_enabled:
                 self._spool.put(action_batch(report, self._now()), (), {})
             if alert := action_alert(report):
@@ -184,11 +224,19 @@ class DriftJob:
             said[report.request.model, report.request.version] += (str(report),)
         return said
 
-    def _write_statuses(self) -> None:
-        known = {
-            (one.model, one.version): self._memories.read(one.model, one.version).status for one in find_stores(self._storage)
-        }
-        write_statuses(self._settings.state_dir, {version: status for version, status in known.items() if status})
+    def _is_raised(self, memories: dict[Version, VersionMemory], model: str, version: str) -> bool:
+        """Whether an alarm is; of a version whose memory cannot be read nothing has cleared the one that was."""
+        if (model, version) in memories:
+            return memories[model, version].alarm.raised
+        try:
+            return self._memories.read(model, version).alarm.raised
+        except StateFileError:
+            return True
+
+
+def _failed(store: RecordStore, error: Exception) -> Outcome:
+    _logger.error("%s version %s is not judged: %s", *_name(store), error)
+    return Outcome(store.model, store.version, None, str(error), failed=True)
 
 
 def _name(store: RecordStore) -> tuple[str, str]:

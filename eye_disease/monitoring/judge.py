@@ -12,7 +12,7 @@ from eye_disease.monitoring.version_state import KEPT_WINDOWS, PastWindow, Versi
 from eye_disease.monitoring.window import Window
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
-from eye_disease.records.store import RecordStore
+from eye_disease.records.store import StoreSnapshot
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
@@ -38,10 +38,10 @@ def is_ready(window: Window, memory: VersionMemory, health: Health | None, now: 
     return is_due(window.profile, max(starts), now, limits)
 
 
-def realised_performance(store: RecordStore, now: datetime) -> RealisedPerformance | None:
+def realised_performance(held: StoreSnapshot, now: datetime) -> RealisedPerformance | None:
     """What labels say of the version's latest predictions; None without labels. Raises OSError, StoreError."""
-    labels = LabelBook(store.storage, store.model).read()
-    return join(labels, [store], start=now - _LABELS_OF).versions.get(store.version)
+    labels = LabelBook(held.store.storage, held.store.model).read()
+    return join(labels, [held], start=now - _LABELS_OF).versions.get(held.store.version)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Judgement:
 
 
 def judge_window(
-    store: RecordStore,
+    held: StoreSnapshot,
     window: Window,
     memory: VersionMemory,
     reference: Reference | None,
@@ -62,10 +62,10 @@ def judge_window(
     limits: DriftLimits,
     promise: Promise | None = None,
 ) -> Judgement:
-    """window: all records of the store since `memory`. promise: of the version's package. Raises OSError, StoreError."""
-    realised = realised_performance(store, now)
-    held = store.state()
-    missing = max(held.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
+    """window: all records that `held` has since `memory`. promise: of the version's package. Raises OSError, StoreError."""
+    store, state = held.store, held.state
+    realised = realised_performance(held, now)
+    missing = max(state.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
     verdict = judge(window.profile, reference, limits, health, missing, realised, promise)
     alarm, event = memory.alarm.after(verdict.status, limits)
     grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
@@ -89,10 +89,10 @@ def judge_window(
         notes=_notes(store.version, window, reference),
     )
     judged = VersionMemory(
-        commit=held.commit,
-        records=held.records,
+        commit=state.commit,
+        records=state.records,
         predictions=memory.predictions + window.predictions,
-        missing=held.missing,
+        missing=state.missing,
         windows=number,
         judged=now,
         alarm=alarm,

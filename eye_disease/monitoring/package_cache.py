@@ -1,16 +1,20 @@
 """A version's model package, as far as monitoring needs it: its canary, the reference of its answers, what it promises."""
 
+import logging
 import shutil
+from itertools import count
 from pathlib import Path
 
 from eye_disease.common.errors import TrackingMissingError
 from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.profiles.reference import REFERENCE_FILE
+from eye_disease.records.state_file import StateFileError
 from eye_disease.registry.versions import fetch_package_files
 from model_code.identity import BUNDLED_VERSION
 from model_code.package import CANARY_ANSWER, CANARY_PHOTO, FACTS_FILE
 
+_logger = logging.getLogger(__name__)
 _FILES = (CANARY_PHOTO, CANARY_ANSWER, REFERENCE_FILE, FACTS_FILE)
 
 
@@ -38,6 +42,22 @@ class Packages:
                 return _fetch(model, version, kept)
         except TrackingMissingError:
             return None
+
+    def set_aside(self, model: str, version: str, why: str) -> bool:
+        """Rename a fetched package that is damaged, so that it is fetched again; False where there is none to fetch again.
+
+        Raises StateFileError if that is not allowed.
+        """
+        kept = self._folder / model / version
+        if version == BUNDLED_VERSION or not kept.is_dir():
+            return False
+        aside = next(path for n in count(1) if not (path := kept.with_name(f"{version}.damaged-{n}")).exists())
+        try:
+            kept.rename(aside)
+        except OSError as error:
+            raise StateFileError(f"{kept} is damaged and cannot be set aside ({error.strerror}).") from error
+        _logger.error("%s is damaged (%s). It is kept as %s, and fetched again.", kept, why, aside)
+        return True
 
 
 def _fetch(model: str, version: str, kept: Path) -> Path:

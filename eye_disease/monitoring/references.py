@@ -14,7 +14,9 @@ from eye_disease.monitoring.package_cache import Packages
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import profile_columns
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
-from eye_disease.records.store import RecordStore
+from eye_disease.records.state_file import StateFileError, set_aside
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import RecordStore, StoreSnapshot
 
 _logger = logging.getLogger(__name__)
 
@@ -57,44 +59,69 @@ class References:
     """Finds references; those made from production data are kept in `folder` and never made again."""
 
     def __init__(self, folder: Path, packages: Packages, window: ProductionWindow | None = None) -> None:
-        self._folder = folder
+        self._files = Storage(str(folder))
         self._packages = packages
         self._window = window
 
-    def find(self, store: RecordStore, now: datetime) -> Reference | None:
+    def find(self, store: RecordStore | StoreSnapshot, now: datetime) -> Reference | None:
         """The reference of a version; None if its package holds none. Raises NoReferenceError, TrackingUnavailableError."""
+        held = store.snapshot()
         if self._window is not None:
-            return self._of_window(store, self._window, now)
+            return self._of_window(held, self._window, now)
+        try:
+            return self._of_package(held.store)
+        except NoReferenceError as error:
+            again = None
+            if self._packages.set_aside(held.store.model, held.store.version, str(error)):
+                again = self._of_package(held.store)  # as the registry gives it now
+            if again is None:
+                raise
+            return again
+
+    def _of_package(self, store: RecordStore) -> Reference | None:
         package = self._packages.find(store.model, store.version)
         path = package and package / REFERENCE_FILE
-        if path is None or not path.is_file():
-            return None
-        try:
-            return Reference.load(path)
-        except ValueError as error:
-            raise NoReferenceError(str(error)) from error
+        return _load(path) if path and path.exists() else None
 
-    def _of_window(self, store: RecordStore, window: ProductionWindow, now: datetime) -> Reference:
-        path = self._folder / store.model / store.version / f"{window.start:%Y%m%dT%H%M%SZ}-{window.end:%Y%m%dT%H%M%SZ}.json"
-        if path.is_file():
-            return Reference.load(path)
+    def _of_window(self, held: StoreSnapshot, window: ProductionWindow, now: datetime) -> Reference:
+        store = held.store
+        path = f"{store.model}/{store.version}/{window.start:%Y%m%dT%H%M%SZ}-{window.end:%Y%m%dT%H%M%SZ}.json"
+        if self._files.entry(path) is not None:
+            try:
+                return _load(Path(self._files.full(path)))
+            except NoReferenceError as error:
+                self._set_aside(path, error)
         if window.end > now:
             raise NoReferenceError(f"{window.name} is not over yet. Take a window that is: it is kept as it is then.")
-        classes = store.state().classes
-        columns = [name for name in profile_columns(Layout.generic(classes)) if name in store.columns()]
-        batches = list(store.read_batches(columns, start=window.start, end=window.end))
+        columns = [name for name in profile_columns(Layout.generic(held.classes)) if name in held.schema.names]
+        batches = list(held.read_batches(columns, start=window.start, end=window.end))
         if not batches:
             raise NoReferenceError(f"{store.model} version {store.version} has no records in {window.name}.")
         try:
-            made = Reference.build(pa.Table.from_batches(batches), classes, window.name, store.model, store.version)
+            made = Reference.build(pa.Table.from_batches(batches), held.classes, window.name, store.model, store.version)
         except ValueError as error:
             raise NoReferenceError(str(error)) from error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        incoming = path.with_suffix(".partial")
-        made.save(incoming)
-        incoming.rename(path)
-        _logger.warning("New reference %s of %s version %s, kept in %s.", window.name, store.model, store.version, self._folder)
+        self._files.write(path, made.to_bytes())
+        _logger.warning(
+            "New reference %s of %s version %s, kept in %s.", window.name, store.model, store.version, self._files.location
+        )
         return made
+
+    def _set_aside(self, path: str, error: NoReferenceError) -> None:
+        try:
+            set_aside(self._files, path, error, "The reference is made again from the records of its window.")
+        except StateFileError as kept:
+            raise NoReferenceError(str(kept)) from kept
+
+
+def _load(path: Path) -> Reference:
+    """Raises NoReferenceError for a file that is damaged; StateFileError for one that cannot be read."""
+    try:
+        return Reference.load(path)
+    except OSError as error:
+        raise StateFileError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise NoReferenceError(str(error)) from error
 
 
 def _utc(moment: datetime) -> datetime:

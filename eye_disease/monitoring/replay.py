@@ -2,24 +2,25 @@
 
 import hashlib
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from eye_disease.common.errors import UserError
 from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.model_process import ModelProcessError, ask
-from eye_disease.records.labels import FeedbackError, time_of
-from eye_disease.records.lines import record_schema
+from eye_disease.records.labels import BETWEEN_ID_AND_RECORD, FeedbackError, prediction_uuid, time_of
+from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
-from eye_disease.records.store import find_stores
+from eye_disease.records.store import RecordStore, StoreError, find_stores
 from eye_disease.registry.versions import FetchedVersion, VersionError
 from model_code.canary import differences
 
+_logger = logging.getLogger(__name__)
 _COMPARED = ("predicted_class", "confidence", "decision", "gradable", "out_of_distribution", "error_code")
-_AROUND = timedelta(hours=1)
 
 
 class ReplayError(UserError):
@@ -68,26 +69,37 @@ def replay(
 
 def find_record(storage: Storage, prediction_id: str) -> dict[str, Any]:
     """The record of a prediction, from any model and version; taken in or still in a segment. Raises ReplayError."""
-    prediction_id = prediction_id.strip().lower()
     try:
+        prediction_id = str(prediction_uuid(prediction_id))
         made = time_of(prediction_id)
     except FeedbackError as error:
         raise ReplayError(str(error)) from error
     for store in find_stores(storage):
-        classes = store.state().classes
-        columns = record_schema(classes).names
-        batches = store.read_batches(columns, start=made - _AROUND, end=made + _AROUND, canary=True) if classes else ()
-        for batch in batches:
-            ids = batch["prediction_id"].to_pylist()
-            if prediction_id in ids:
-                return batch.slice(ids.index(prediction_id), 1).to_pylist()[0]
-        for name in storage.files(store.folder):
-            if name.endswith(".jsonl") and (found := _in_segment(storage.read(f"{store.folder}/{name}"), prediction_id)):
-                return found
+        try:
+            found = _in_store(store, prediction_id, made)
+        except (StoreError, StateFileError, OSError) as error:  # another one may have it
+            _logger.error("%s version %s is left out: %s", store.model, store.version, error)
+            continue
+        if found is not None:
+            return found
     raise ReplayError(
         f"No record of prediction {prediction_id} is in {storage.location}. Check the id and INFERENCE_LOG_DIR; "
         "records older than --keep-days are gone."
     )
+
+
+def _in_store(store: RecordStore, prediction_id: str, made: datetime) -> dict[str, Any] | None:
+    held = store.snapshot()
+    around = {"start": made - BETWEEN_ID_AND_RECORD, "end": made + BETWEEN_ID_AND_RECORD}
+    for batch in held.read_batches(held.schema.names, **around, canary=True) if held.classes else ():
+        ids = batch["prediction_id"].to_pylist()
+        if prediction_id in ids:
+            return batch.slice(ids.index(prediction_id), 1).to_pylist()[0]
+    for name in store.storage.files(store.folder):
+        segment = f"{store.folder}/{name}"
+        if name.endswith(".jsonl") and (found := _in_segment(store.storage.read(segment), prediction_id)):
+            return found
+    return None
 
 
 def _in_segment(content: bytes, prediction_id: str) -> dict[str, Any] | None:

@@ -1,12 +1,14 @@
 """Probes the served model, whichever version it is by now."""
 
 import logging
+from pathlib import Path
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean
 from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.probe import Canary, NotLetInError, probe
+from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
 from eye_disease.verdict.health import Health
@@ -41,10 +43,23 @@ def _probe(url: str, model: str, version: str, packages: Packages) -> Health | N
     if package is None:
         _logger.warning("No health probe of %s version %s: no registry holds its canary.", clean(model), clean(version))
         return None
+    canary = _canary(package, packages, model, version)
     try:
-        return probe(url, Canary.of_package(package))
+        return canary and probe(url, canary)
     except NotLetInError as error:
         _logger.error("No health probe of %s: %s", hide_secrets(url), error)
+        return None
+
+
+def _canary(package: Path, packages: Packages, model: str, version: str) -> Canary | None:
+    try:
+        return Canary.of_package(package)
+    except (OSError, ValueError) as error:
+        _logger.warning("No health probe of %s version %s, whose canary is damaged: %s", clean(model), version, error)
+        try:
+            packages.set_aside(model, version, str(error))
+        except StateFileError as kept:
+            _logger.error("%s", kept)
         return None
 
 
@@ -55,6 +70,9 @@ def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:
 
 
 def _newest(store: RecordStore) -> str:
-    segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
-    days = [f"{part.day:%Y%m%d}" for part in store.parts()]
+    try:
+        segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
+        days = [f"{part.day:%Y%m%d}" for part in store.all_parts("records")]
+    except OSError:  # the run names it when this version's turn comes
+        return ""
     return max([*segments, *days], default="")

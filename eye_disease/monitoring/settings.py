@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from eye_disease.common.mlflow_client import DEFAULT_EXPERIMENT
 from model_code.errors import SettingError
-from model_code.settings import read_bool, read_int
+from model_code.settings import read_bool, read_folder, read_int, read_location
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*[A-Za-z_]\w*\s*(?:[!:][^{}]*)?\}|%\([A-Za-z_]\w*\)[sdr]")
 """`{reason}`, `{{ reason }}`, `{reason!r}`, `%(reason)s`, whatever the name; not a shell's `${RAISED_REASON}`."""
@@ -48,8 +48,8 @@ class MonitoringSettings:
         """Read every setting. Raises SettingError for the first wrong one."""
         env = os.environ if env is None else env
         return cls(
-            inference_log=env.get("INFERENCE_LOG_DIR") or "inference_logs",
-            state_dir=Path(env.get("MONITORING_DIR") or "monitoring_state").absolute(),
+            inference_log=read_location(env, "INFERENCE_LOG_DIR", "inference_logs"),
+            state_dir=read_folder(env, "MONITORING_DIR", "monitoring_state"),
             tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
             experiment=env.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
             mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),

@@ -4,6 +4,7 @@
 <folder>/<id>/metrics.ndjson  [name, value, timestamp_ms, step], a line each
 <folder>/<id>/artifacts/      files for the run
 <folder>/refused/<key>/       what the server will never take
+<folder>/damaged/<id>/        what cannot be read any more
 """
 
 import hashlib
@@ -13,16 +14,21 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Protocol
 
 from eye_disease.common.errors import TrackingRefusedError, TrackingUnavailableError
+from eye_disease.common.text import one_line
 from eye_disease.monitoring.metrics import Point
+from eye_disease.records.state_file import StateFileError, decode, encode, read_bytes
 from eye_disease.records.storage import Storage
 
 _logger = logging.getLogger(__name__)
-_REFUSED = "refused"
+_LATER_FIELDS = ("run_tags", "version_tags", "note")
+_CHECKED = 1_000
+"""Metrics read at a time to see whether they can be."""
+_REFUSED, _DAMAGED = "refused", "damaged"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Waiting:
 
     batch: Batch
     folder: Path
+    count: int | None = None
+    """Of its metrics; None in batches of earlier releases"""
 
     @property
     def key(self) -> str:
@@ -61,8 +69,16 @@ class Waiting:
         """The metrics from the `skip`-th on, `size` at a time."""
         with (self.folder / "metrics.ndjson").open() as file:
             lines = islice(file, skip, None)
-            while chunk := [Point(*json.loads(line)) for line in islice(lines, size)]:
+            while chunk := [_point(line) for line in islice(lines, size)]:
                 yield chunk
+
+
+def _point(line: str) -> Point:
+    """Raises ValueError, TypeError for a line that is none."""
+    name, value, timestamp_ms, step = json.loads(line)
+    if not isinstance(name, str) or isinstance(value, str):
+        raise TypeError(f"{line[:80]!r} is no metric")
+    return Point(name, float(value), int(timestamp_ms), int(step))
 
 
 class Writer(Protocol):
@@ -86,10 +102,13 @@ class Spool:
         """
         incoming = f".{batch.id}.partial"
         shutil.rmtree(self._folder / incoming, ignore_errors=True)
+        written = 0
         with self._files.create(f"{incoming}/metrics.ndjson") as file:
-            file.writelines(json.dumps(point, allow_nan=False).encode() + b"\n" for point in metrics)
+            for point in metrics:
+                file.write(json.dumps(point, allow_nan=False).encode() + b"\n")
+                written += 1
         contents = {f"artifacts/{name}": content for name, content in artifacts.items()}
-        for name, content in (contents | {"batch.json": json.dumps(asdict(batch)).encode()}).items():
+        for name, content in (contents | {"batch.json": encode(asdict(batch) | {"count": written})}).items():
             with self._files.create(f"{incoming}/{name}") as file:
                 file.write(content)
         target = self._folder / batch.id
@@ -106,12 +125,14 @@ class Spool:
     def waiting(self) -> list[Waiting]:
         """The batches that have not been sent, oldest first."""
         found = sorted(path.parent for path in self._folder.glob("*/batch.json") if not path.parent.name.startswith("."))
-        return [Waiting(Batch(**json.loads((folder / "batch.json").read_text())), folder) for folder in found]
+        return [one for folder in found if (one := self._opened(folder)) is not None]
 
     def send(self, writer: Writer, budget_seconds: float) -> int:
         """Send what waits, within a time; returns how many batches still wait."""
         deadline = time.monotonic() + budget_seconds
         for one in self.waiting():
+            if not self._is_whole(one):
+                continue
             try:
                 writer.write(one, deadline)
             except TrackingRefusedError as error:
@@ -128,6 +149,46 @@ class Spool:
                 (one.folder / "batch.json").unlink()  # from here on it is gone, however far the next line comes
                 shutil.rmtree(one.folder)
         return 0
+
+    def _opened(self, folder: Path) -> Waiting | None:
+        """None if its batch.json cannot be read now, or is damaged: then the batch is set aside."""
+        try:
+            content = read_bytes(self._files, f"{folder.name}/batch.json")
+            return Waiting(decode(content, Batch, _LATER_FIELDS), folder, json.loads(content).get("count"))
+        except (StateFileError, FileNotFoundError) as error:
+            _logger.error("Results wait: %s", error)
+        except ValueError as error:
+            self._set_aside(folder, "batch.json", error)
+        return None
+
+    def _is_whole(self, one: Waiting) -> bool:
+        """Whether all of a batch can be read: one that cannot must not hold up the others. A damaged one is set aside."""
+        try:
+            held = sum(len(chunk) for chunk in one.points(0, _CHECKED))
+            if one.count not in (None, held):
+                raise ValueError(f"{held} metrics of {one.count}")
+            for path in one.artifacts.rglob("*"):
+                if path.is_file():
+                    path.open("rb").close()
+        except PermissionError as error:
+            _logger.error("Results wait: %s cannot be read (%s).", error.filename, error.strerror)
+            return False
+        except (OSError, ValueError, TypeError) as error:
+            self._set_aside(one.folder, "metrics.ndjson", error)
+            return False
+        return True
+
+    def _set_aside(self, folder: Path, name: str, error: Exception) -> None:
+        kept = self._folder / _DAMAGED / folder.name
+        kept = next(path for n in count(1) if not (path := kept.with_name(f"{folder.name}-{n}")).exists())
+        kept.parent.mkdir(exist_ok=True)
+        folder.rename(kept)
+        _logger.error(
+            "%s is damaged (%s). The batch is kept as %s; what it held of one window does not come to MLflow.",
+            folder / name,
+            one_line(error, 200),
+            kept,
+        )
 
     def _drop_outdated(self, batch: Batch, artifacts: Mapping[str, bytes]) -> None:
         """A report that the next one replaces need not fill the disk while the server is down."""

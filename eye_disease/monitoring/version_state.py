@@ -1,19 +1,19 @@
 """What the job remembers of each version between runs. Saving it is the moment at which a window is dealt with."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from eye_disease.common.errors import UserError
 from eye_disease.monitoring.action_rules import Grounds, Request
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.alerts import Alert
+from eye_disease.records.state_file import decode, encode, read_bytes, read_state
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.verdict import Status, Verdict
 
+_LATER_FIELDS = ("grounds", "due")
 KEPT_WINDOWS = 96
 """Judged windows that the report looks back on: a day of one every quarter of an hour."""
 
@@ -76,17 +76,6 @@ class VersionMemory:
         stored["history"] = [asdict(one) | {"end": one.end.isoformat()} for one in self.history]
         return stored
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`. Raises KeyError, TypeError, ValueError for anything else."""
-        changes: dict[str, Any] = {"alarm": AlarmState.from_json(stored["alarm"])}
-        changes["judged"] = stored["judged"] and datetime.fromisoformat(stored["judged"])
-        changes["alert"] = stored["alert"] and Alert(**stored["alert"])
-        changes["grounds"] = Grounds.from_json(stored["grounds"]) if "grounds" in stored else Grounds()  # of an older job
-        changes["due"] = tuple(Request(**one) for one in stored.get("due", ()))
-        changes["history"] = tuple(_past_window(one) for one in stored["history"])
-        return cls(**{**stored, **changes})
-
 
 class Memories:
     """On disk, a file for each version."""
@@ -95,23 +84,23 @@ class Memories:
         self._files = Storage(str(state_dir / "versions"))
 
     def read(self, model: str, version: str) -> VersionMemory:
-        """Empty before the first window. Raises UserError if the file is damaged."""
-        path = f"{model}/{version}.json"
-        try:
-            return VersionMemory.from_json(json.loads(self._files.read(path)))
-        except FileNotFoundError:
-            return VersionMemory()
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"{self._files.full(path)} is damaged ({type(error).__name__}: {error}). Restore it from a backup; without it "
-                "all records are judged again as one window."
-            ) from error
+        """Empty before the first window, and of a file that was damaged and is set aside now. Raises StateFileError."""
+        cost = "All records of this version are judged again as one window."
+        return read_state(self._files, f"{model}/{version}.json", VersionMemory, cost, _LATER_FIELDS) or VersionMemory()
 
     def save(self, model: str, version: str, memory: VersionMemory) -> None:
         """Replace what is remembered."""
-        self._files.write(f"{model}/{version}.json", json.dumps(memory.to_json()).encode())
+        self._files.write(f"{model}/{version}.json", encode(memory.to_json()))
 
-
-def _past_window(stored: Mapping[str, Any]) -> PastWindow:
-    figures = {name: (value, limit) for name, (value, limit) in stored["figures"].items()}
-    return PastWindow(**{**stored, "end": datetime.fromisoformat(stored["end"]), "figures": figures})
+    def statuses(self) -> dict[tuple[str, str], Status]:
+        """(model, version) -> status of its last window, of all that were judged; for those who only look, now and then."""
+        found: dict[tuple[str, str], Status] = {}
+        for path in self._files.files("", recursive=True):
+            model, _, name = path.rpartition("/")
+            try:
+                memory = decode(read_bytes(self._files, path), VersionMemory, _LATER_FIELDS)
+            except (ValueError, FileNotFoundError):  # the job names it, and sets it aside
+                continue
+            if memory.status is not None:
+                found[model, name.removesuffix(".json")] = memory.status
+        return found

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from eye_disease.monitoring.metrics import PREDICTION_COLUMNS
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile, profile_columns
-from eye_disease.records.store import RecordStore
+from eye_disease.records.store import RecordStore, StoreSnapshot
 
 MAX_SHOWN = 2_000
 """Predictions of one window whose own points go to MLflow, which takes some thousand metrics a second."""
@@ -31,15 +31,16 @@ class Window:
     """Of the model, as the last record tells"""
 
 
-def read_window(store: RecordStore, after: int, layout: Layout, records: int) -> Window:
-    """The records of the commits after `after`, of which there are `records` or less. Raises OSError."""
+def read_window(store: RecordStore | StoreSnapshot, after: int, layout: Layout, records: int) -> Window:
+    """The records of the commits after `after`, of which there are `records` or less. Raises StoreError, OSError."""
     every = max(1, -(-records // MAX_SHOWN))
     shown_columns = [*PREDICTION_COLUMNS, *(f"prob_{name}" for name in layout.classes)]
-    known = set(store.columns())
+    held = store.snapshot()
+    known = set(held.schema.names)
     wanted = [*profile_columns(layout), *shown_columns, "model_load_time_seconds"]
     profile, seen, load_time = Profile.empty(layout), 0, None
     shown: list[pa.Table] = []
-    batches = store.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True)
+    batches = held.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True)
     for batch in _read_ahead(batches):
         profile = profile.merge(Profile.from_table(batch, layout))
         load_time = batch["model_load_time_seconds"][len(batch) - 1].as_py()

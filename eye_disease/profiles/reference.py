@@ -81,22 +81,26 @@ class Reference:
         """What the stream's distance stays below in 99 % of windows of n predictions without drift."""
         return interpolated(self.critical[stream], n)
 
-    def save(self, path: Path) -> None:
-        """Write one JSON file, well under 1 MB."""
+    def to_bytes(self) -> bytes:
+        """One JSON file, well under 1 MB."""
         stored = {**vars(self), "profile": self.profile.to_json(), "parts": self.parts.to_json(), "format": _FORMAT}
-        path.write_text(json.dumps(stored, allow_nan=False) + "\n")
+        return f"{json.dumps(stored, allow_nan=False)}\n".encode()
+
+    def save(self, path: Path) -> None:
+        """Write that file."""
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read what `save` wrote. Raises UserError if the file is not a reference of this format, OSError if unreadable."""
         try:
-            stored: dict[str, Any] = json.loads(path.read_text())
+            stored: dict[str, Any] = json.loads(path.read_bytes())
             if (found := stored.pop("format")) != _FORMAT:
                 raise UserError(f"{path} has format {found}, expected {_FORMAT}. Build the reference again.")
             profile, parts = Profile.from_json(stored.pop("profile")), ClassParts.from_json(stored.pop("parts"))
             critical = {name: tuple(values) for name, values in stored.pop("critical").items()}
             return cls(profile=profile, parts=parts, critical=critical, **stored)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise UserError(f"{path} is not a reference: {type(error).__name__}: {error}. Build it again.") from error
 
 

@@ -2,11 +2,10 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
+from eye_disease.common.text import one_line
+from eye_disease.records.ingest_state import IngestState
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
+from eye_disease.records.rebuild import current_state
+from eye_disease.records.segments import Segment, Segments
 from eye_disease.records.sequences import Sequences
-from eye_disease.records.store import IngestState, RecordStore
+from eye_disease.records.store import RecordStore, warn_once
 
 _logger = logging.getLogger(__name__)
-_SEGMENT = re.compile(r"(\d{8}T\d\d)-(.+)\.jsonl")
-_CLOSED_AFTER = timedelta(hours=2)
-"""From the start of a segment's hour on; the hour after it is for processes whose clocks differ."""
 _CHUNK_BYTES = 16 * 2**20
 _ROW_GROUP = 65_536
 _CLOCK_TOLERANCE_US = 1_000_000
 """A clock may be set back by this much without being called a jump."""
+_STORAGE_TOLERANCE_S = 60.0
+"""A process's clock may differ by this much from the one that stamps its file."""
 _KEPT_OF_A_LINE = 65_536
 
 
@@ -54,26 +56,33 @@ class Ingested:
             told = self.after.lost_records - self.before.lost_records
             found.append(f"{missing:,} records are missing from a process's sequence; {told:,} of them could not be written.")
         if jumps := self.after.clock_jumps - self.before.clock_jumps:
-            found.append(f"{jumps:,} records have a time earlier than the one before, or not of their file's hour.")
+            found.append(
+                f"{jumps:,} records have a time earlier than the one before, not of their file's hour, or not that of their "
+                "writing. Check the clocks."
+            )
         return found
 
 
-def ingest(store: RecordStore, now: datetime, keep_days: int | None = None) -> Ingested:
+def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen_commit: int = 0) -> Ingested:
     """Take in what the version's segments hold beyond the last run, remove closed segments, then expire old records.
 
     A run that is killed at any point changes nothing or all of what later runs and readers see. One run at a time: see
-    `eye_disease.common.lock`. Raises StoreError, OSError.
+    `eye_disease.common.lock`. seen_commit: the last commit that the caller knows of; a store whose state is lost goes on
+    from there. Raises StoreError, StateFileError, OSError.
     """
-    store.remove_uncommitted()
-    before = store.state()
-    run = _Run(store, before, now)
+    before = current_state(store, seen_commit)
+    segments = Segments(store.storage, store.folder, now)
+    for name in segments.not_read:
+        warn_once(
+            store.storage, f"{store.folder}/{name}", "is no file of the log that can be read, and is left alone: unpack it"
+        )
+    run = _Run(store, before, now, segments)
     run.take_in()
     if run.state != before:
         store.save(run.state)
-    for segment in run.state.removing:
-        store.storage.remove(f"{store.folder}/{segment}")
     if run.state.removing:
-        run.state = replace(run.state, removing={})
+        kept = {name: size for name, size in run.state.removing.items() if not segments.remove(name, size)}
+        run.state = replace(run.state, removing={}, offsets=run.state.offsets | kept)
         store.save(run.state)
     if keep_days is not None:
         store.expire(keep_days, now)
@@ -86,11 +95,12 @@ def ingest(store: RecordStore, now: datetime, keep_days: int | None = None) -> I
 class _Run:
     """One run over a version's segments; `state` is what it will commit."""
 
-    def __init__(self, store: RecordStore, before: IngestState, now: datetime) -> None:
+    def __init__(self, store: RecordStore, before: IngestState, now: datetime, segments: Segments) -> None:
         self.state = replace(before, offsets={}, removing={}, rejected=dict(before.rejected))
         self._before = before
         self._store = store
         self._now = now
+        self._segments = segments
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
         self._latest: dict[str, int] = {}
@@ -98,29 +108,36 @@ class _Run:
 
     def take_in(self) -> None:
         """Read every segment's new lines into the files of the next commit."""
-        segments = self._store.storage.files(self._store.folder)
         with ExitStack() as stack:
-            parts = _Parts(self._store, self._commit, f"{self._now:%Y-%m-%d}", stack)
-            for name, size in segments.items():
-                if match := _SEGMENT.fullmatch(name):
-                    hour = datetime.strptime(match[1], "%Y%m%dT%H").replace(tzinfo=UTC)
-                    self._read_segment(name, size, hour, parts)
+            parts = _Parts(self._store, self._before, f"{self._now:%Y-%m-%d}", stack)
+            for segment in self._segments.found:
+                self._read_segment(segment, parts)
             parts.finish()
         if parts.used:
             self.state.commit = self._commit
         self.state.sequences = self._sequences.as_json()
-        self.state.missing = self._sequences.missing()
+        self.state.missing = max(self._sequences.missing() - self.state.unexplained, 0)
 
-    def _read_segment(self, name: str, size: int, hour: datetime, parts: "_Parts") -> None:
-        if self._before.removing.get(name) == size:
-            self.state.removing[name] = size
+    def _read_segment(self, listed: Segment, parts: "_Parts") -> None:
+        """A segment that cannot be read is named and waits; the others are read all the same."""
+        if self._before.removing.get(listed.name) == listed.size:
+            self.state.removing[listed.name] = listed.size
             return
-        closed = self._now - hour >= _CLOSED_AFTER
-        offset = self._offset(name, size)
-        for block in self._blocks(name, offset, size, closed):
-            offset += len(block)
-            self._take_block(name, hour, block, parts)
-        (self.state.removing if closed and offset == size else self.state.offsets)[name] = offset
+        left = self._segments.closed(listed)
+        segment = left or listed
+        offset = self._before.offsets.get(listed.name, 0)
+        try:
+            offset = self._offset(segment.name, segment.size)
+            for block in self._blocks(segment.name, offset, segment.size, left is not None):
+                offset += len(block)
+                self._take_block(segment, block, offset == segment.size, parts)
+        except FileNotFoundError:  # removed by somebody since it was listed
+            return
+        except OSError as error:
+            path = self._store.storage.full(f"{self._store.folder}/{segment.name}")
+            _logger.error("%s cannot be read (%s); its records wait there.", path, one_line(error, 200))
+            left = None
+        (self.state.removing if left and offset == segment.size else self.state.offsets)[segment.name] = offset
 
     def _offset(self, name: str, size: int) -> int:
         """Where to go on: the end of a line, or the start if the file is not the one that was read before."""
@@ -140,19 +157,19 @@ class _Run:
             offset += len(block)
             yield block
 
-    def _take_block(self, name: str, hour: datetime, block: bytes, parts: "_Parts") -> None:
+    def _take_block(self, segment: Segment, block: bytes, last: bool, parts: "_Parts") -> None:
         self.state.classes = self.state.classes or find_classes(block) or ()
         table, rejected = parse(block, self.state.classes)
         if rejected and not block.endswith(b"\n"):
             rejected[-1] = replace(rejected[-1], reason="torn")
         for line in rejected:
             self.state.rejected[line.reason] = self.state.rejected.get(line.reason, 0) + 1
-        parts.set_aside(name, rejected)
+        parts.set_aside(segment.name, rejected)
         new = table.filter(self._admit(table))
         self.state.duplicates += table.num_rows - new.num_rows
         self.state.records += new.num_rows
         self.state.lost_records += pc.sum(new["lost_records"]).as_py() or 0
-        self.state.clock_jumps += self._clock_jumps(new, hour)
+        self.state.clock_jumps += self._clock_jumps(new, segment, last)
         parts.add(new)
 
     def _admit(self, table: pa.Table) -> pa.Array:
@@ -165,10 +182,16 @@ class _Run:
             new[rows] = self._sequences.admit(process, sequence[rows])
         return pa.array(new)
 
-    def _clock_jumps(self, table: pa.Table, hour: datetime) -> int:
+    def _clock_jumps(self, table: pa.Table, segment: Segment, last: bool) -> int:
+        """How many new records were stamped by a clock that has jumped, or is not that of the disk. last: of the segment."""
+        if not table.num_rows:
+            return 0
         times = table["timestamp"].cast(pa.int64()).to_numpy()
+        ahead = times[-1] / 1e6 - segment.modified
+        if ahead > _STORAGE_TOLERANCE_S or (last and segment.own and ahead < -_STORAGE_TOLERANCE_S):
+            return int(table.num_rows)
         processes = table["process_id"].to_numpy()
-        start = int(hour.timestamp()) * 1_000_000
+        start = int(segment.hour.timestamp()) * 1_000_000
         odd = (times < start) | (times >= start + 3_600_000_000)
         for process in dict.fromkeys(processes):
             rows = processes == process
@@ -181,9 +204,10 @@ class _Run:
 class _Parts:
     """The files of a commit that is being written."""
 
-    def __init__(self, store: RecordStore, commit: int, today: str, stack: ExitStack) -> None:
+    def __init__(self, store: RecordStore, before: IngestState, today: str, stack: ExitStack) -> None:
         self.used = False
-        self._store, self._commit, self._today, self._stack = store, commit, today, stack
+        self._store, self._before, self._today, self._stack = store, before, today, stack
+        self._commit = before.commit + 1
         self._writers: dict[str, papq.ParquetWriter] = {}
         self._waiting: dict[str, list[pa.Table]] = {}
         self._rejected: Any = None
@@ -211,6 +235,8 @@ class _Parts:
             self._flush(day)
 
     def _create(self, path: str) -> Any:
+        if not self.used:  # from here on, what is there of this commit may be removed by the next run
+            self._store.save(replace(self._before, writing=self._commit))
         self.used = True
         return self._stack.enter_context(self._store.storage.create(path))
 

@@ -1,21 +1,36 @@
 """Labels: what a specialist says a photo shows, kept next to the log and joined to its record by prediction id.
 
 <model>/_labels/<digest>.ndjson: one file for every `add`, named after its content: adding the same again changes nothing.
+Of a file that is damaged, the statements that can be read are kept as another one, and it is set aside.
 """
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from eye_disease.common.errors import UserError
 from eye_disease.common.tables import TableError, read_table, some
+from eye_disease.records.state_file import StateFileError, read_bytes, set_aside
 from eye_disease.records.storage import Storage
-from eye_disease.records.store import find_stores
+from eye_disease.records.store import StoreError, StoreSnapshot, find_stores
+
+_logger = logging.getLogger(__name__)
+BETWEEN_ID_AND_RECORD = timedelta(hours=1)
+"""A prediction's id is made before its record's timestamp: at most the time a request takes."""
+_CLOCKS_DIFFER = timedelta(minutes=5)
+_FIRST_MOMENT = datetime(1990, 1, 1, tzinfo=UTC)
+"""Spreadsheets and databases make 1900 and 1970 of an empty cell."""
+_LAST_MILLISECOND = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
+_SHOWN_LINES = 5
 
 
 class FeedbackError(UserError):
@@ -65,11 +80,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of the rows of a table."""
+    """What became of labels."""
 
     taken: int
+    """Of predictions on record"""
     refused: list[str]
-    """Line and what is wrong with it, of each row that was not taken."""
+    """Line and what is wrong with it, of each row that was not taken"""
+    waiting: list[str] = field(default_factory=list)
+    """Ids of no prediction that is on record (yet): their labels are kept, and join when it comes"""
 
 
 class LabelBook:
@@ -80,17 +98,17 @@ class LabelBook:
         self._model = model
         self._folder = f"{model}/_labels"
 
-    def add(self, prediction_id: str, label: str, by: str, at: datetime) -> None:
+    def add(self, prediction_id: str, label: str, by: str, at: datetime) -> Imported:
         """Keep one label. Raises FeedbackError if it names no class, or the id is none of a prediction."""
         labels, problems = self._checked([(0, {"prediction_id": prediction_id, "label": label})], by, at)
         if problems:
             raise FeedbackError(problems[0])
-        self._keep(labels)
+        return self._keep(labels, [])
 
     def import_file(self, path: Path, by: str, at: datetime) -> Imported:
         """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself.
 
-        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601) where they differ from the arguments.
+        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments.
         Raises FeedbackError for a file that is no such table, and where no row of it can be taken.
         """
         try:
@@ -103,8 +121,7 @@ class LabelBook:
         refused = [f"{kind} {line}: {why}" for line, why in sorted((problems | table.bad).items())]
         if not labels:
             raise FeedbackError(f"{path.name}: no row can be taken. {some(refused)}")
-        self._keep(labels)
-        return Imported(len(labels), refused)
+        return self._keep(labels, refused)
 
     def read(self) -> Labels:
         """Every label kept so far."""
@@ -112,17 +129,38 @@ class LabelBook:
 
     def statements(self) -> list[Label]:
         """All that was ever said, as it was said."""
-        lines = (
-            line
-            for name in self._storage.files(self._folder)
-            for line in self._storage.read(f"{self._folder}/{name}").decode().splitlines()
-        )
-        return [Label(**fields | {"at": datetime.fromisoformat(fields["at"])}) for fields in map(json.loads, lines)]
+        found: list[Label] = []
+        for name, entry in self._storage.entries(self._folder).items():
+            path = f"{self._folder}/{name}"
+            try:
+                content = read_bytes(self._storage, path)
+            except FileNotFoundError:  # set aside by somebody else since it was listed
+                continue
+            except StateFileError as error:
+                _logger.error("Labels are left out: %s", error)
+                continue
+            labels, wrong = _readable(content)
+            if wrong or not labels:
+                self._salvage(path, labels, wrong)
+            kept = datetime.fromtimestamp(entry.modified, UTC)
+            # Earlier releases took any time: one after the label was kept would outrank whatever corrects it.
+            found += [one if one.at <= kept + _CLOCKS_DIFFER else replace(one, at=kept) for one in labels]
+        return found
 
     def classes(self) -> set[str]:
         """The classes of the model's versions, as far as their records are in the store."""
-        stores = (store for store in find_stores(self._storage) if store.model == self._model)
-        return {name for store in stores for name in store.state().classes}
+        return {name for held in self._snapshots() for name in held.classes}
+
+    def _snapshots(self) -> list[StoreSnapshot]:
+        """Of the model's versions; one that cannot be read is named and left out."""
+        found = []
+        for store in find_stores(self._storage):
+            if store.model == self._model:
+                try:
+                    found.append(store.snapshot())
+                except (StoreError, StateFileError, OSError) as error:
+                    _logger.error("%s version %s is left out: %s", store.model, store.version, error)
+        return found
 
     def _checked(self, rows: Iterable[tuple[int, dict[str, Any]]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
         """(line, row) -> labels, and line -> what is wrong. Raises FeedbackError where the model's classes are not known."""
@@ -140,34 +178,100 @@ class LabelBook:
                 problems[line] = str(error)
         return labels, problems
 
-    def _keep(self, labels: list[Label]) -> None:
+    def _keep(self, labels: list[Label], refused: list[str]) -> Imported:
+        self._write(labels)
+        ids = dict.fromkeys(one.prediction_id for one in labels)
+        known = known_ids(self._snapshots(), ids)
+        taken = sum(one.prediction_id in known for one in labels)
+        return Imported(taken, refused, [one for one in ids if one not in known])
+
+    def _write(self, labels: list[Label], beside: str = "") -> None:
+        """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
         data = "".join(json.dumps(vars(one) | {"at": one.at.isoformat()}) + "\n" for one in labels).encode()
-        self._storage.write(f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson", data)
+        path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson"
+        self._storage.write(path if path != beside else path.replace(".ndjson", "-read.ndjson"), data)
+
+    def _salvage(self, path: str, labels: list[Label], wrong: list[int]) -> None:
+        shown = ", ".join(map(str, wrong[:_SHOWN_LINES])) + (" and others" if len(wrong) > _SHOWN_LINES else "")
+        lines = f"line {shown or 1}"
+        try:
+            if labels:
+                self._write(labels, beside=path)
+            set_aside(self._storage, path, ValueError(f"{lines}: no label"), f"Its other {len(labels)} labels count.")
+        except (OSError, StateFileError) as error:
+            _logger.error("%s, %s: no label (%s). Its other %d labels count.", path, lines, error, len(labels))
+
+
+def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
+    """Those of the prediction ids, in the form that `prediction_uuid` gives, that are on record."""
+    times = [time_of(one) for one in ids]
+    if not times:
+        return set()
+    wanted, found = pa.array(ids, pa.string()), set[str]()
+    span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
+    for held in stores:
+        for batch in held.read_batches(["prediction_id"], **span) if held.classes else ():
+            column = batch["prediction_id"]
+            found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+    return found
+
+
+def prediction_uuid(text: object) -> UUID:
+    """The id of a prediction (a UUIDv7) in any form of writing: braces, upper case, without dashes. Raises FeedbackError."""
+    try:
+        number = UUID(str(text).strip())
+    except ValueError:
+        number = None
+    if number is None or number.version != 7 or number.int >> 80 > _LAST_MILLISECOND:
+        raise FeedbackError(f"prediction_id={text!r} is not one. Expected the UUID that the answer holds.")
+    return number
 
 
 def time_of(prediction_id: str) -> datetime:
-    """When a prediction was made, to the millisecond, as its id (UUIDv7) says. Raises FeedbackError for any other text."""
-    try:
-        number = UUID(prediction_id)
-    except (ValueError, AttributeError, TypeError):
-        number = None
-    if number is None or number.version != 7:
-        raise FeedbackError(f"prediction_id={prediction_id!r} is not one. Expected the UUID that the answer holds.")
-    return datetime.fromtimestamp((number.int >> 80) / 1000, UTC)
+    """When a prediction was made, to the millisecond, as its id says. Raises FeedbackError for any other text."""
+    return datetime.fromtimestamp((prediction_uuid(prediction_id).int >> 80) / 1000, UTC)
+
+
+def _readable(content: bytes) -> tuple[list[Label], list[int]]:
+    """The labels of a file, and the numbers of the lines that are none."""
+    labels, wrong = [], []
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            texts = {name: fields[name] for name in ("label", "by")}
+            if not all(isinstance(text, str) for text in texts.values()):
+                raise TypeError
+            at = _utc(datetime.fromisoformat(fields["at"]))
+            labels.append(Label(str(prediction_uuid(fields["prediction_id"])), **texts, at=at))
+        except (ValueError, KeyError, TypeError):
+            wrong.append(number)
+    return labels, wrong
 
 
 def _label(row: dict[str, Any], by: str, at: datetime, classes: set[str]) -> Label:
-    prediction_id = str(row["prediction_id"] or "").strip().lower()
+    prediction_id = str(prediction_uuid(row["prediction_id"] or ""))
     label = str(row["label"] or "").strip()
-    time_of(prediction_id)
     if label not in classes:
         raise FeedbackError(f"label={label!r} is not a class of this model. Expected one of {', '.join(sorted(classes))}.")
     return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at))
 
 
-def _moment(value: str | datetime) -> datetime:
+def _moment(value: object) -> datetime:
+    """When something was said. Raises FeedbackError for what is no time, or one at which nothing can have been said."""
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError as error:
+        moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined]
+    except (ValueError, AttributeError) as error:
         raise FeedbackError(f"at={value!r} is not a time. Expected ISO 8601, as 2026-03-01T12:00:00Z.") from error
+    moment = _utc(moment)
+    if not _FIRST_MOMENT <= moment <= datetime.now(UTC) + _CLOCKS_DIFFER:
+        raise FeedbackError(
+            f"at={value!r} is {'in the future' if moment > _FIRST_MOMENT else 'too long ago'}: a label cannot have been given "
+            "then. A time without an offset is UTC; write yours as 2026-03-01T09:00:00-03:00."
+        )
+    return moment
+
+
+def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from eye_disease.common.text import one_line
 from eye_disease.records.storage import Storage
-from eye_disease.records.store import find_stores
+from eye_disease.records.store import RecordStore, find_stores, warn_once
 from model_code.schema import SCHEMA_VERSION
 
 LATENCY_BOUNDS_MS = (5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0)
@@ -81,11 +82,18 @@ class LogTail:
         offsets: dict[str, int] = {}
         for store in find_stores(self._storage):
             numbers = self.numbers.setdefault((store.model, store.version), LiveNumbers())
-            for name, size in self._storage.files(store.folder).items():
+            for name, size in self._files(store).items():
                 if name.endswith(".jsonl"):
                     path = f"{store.folder}/{name}"
                     offsets[path] = self._read(path, size, numbers)
         self._offsets = offsets
+
+    def _files(self, store: RecordStore) -> dict[str, int]:
+        try:
+            return self._storage.files(store.folder)
+        except OSError as error:
+            warn_once(self._storage, store.folder, f"cannot be read ({one_line(error, 200)})")
+            return {}
 
     def _read(self, path: str, size: int, numbers: LiveNumbers) -> int:
         offset = self._offsets.get(path, 0)
@@ -94,6 +102,9 @@ class LogTail:
             try:
                 new = self._storage.read(path, offset, min(_CHUNK_BYTES, size - offset))
             except FileNotFoundError:  # taken in and removed since it was listed
+                break
+            except OSError as error:
+                warn_once(self._storage, path, f"cannot be read ({one_line(error, 200)})")
                 break
             whole = new[: new.rfind(b"\n") + 1]
             if not whole:

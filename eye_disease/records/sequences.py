@@ -1,6 +1,6 @@
 """Which records of each process are held: a record enters once, and what is missing is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ class Sequences:
     Ranges and not the last number alone: after a jump of its clock a process goes on in an older file.
     """
 
-    def __init__(self, ranges: Mapping[str, list[list[int]]] | None = None) -> None:
+    def __init__(self, ranges: Mapping[str, Sequence[Sequence[int]]] | None = None) -> None:
         self._held = {process: np.array(held, np.int64).reshape(-1, 2) for process, held in (ranges or {}).items()}
 
     def admit(self, process_id: str, sequence: np.ndarray) -> np.ndarray:
@@ -33,9 +33,9 @@ class Sequences:
         """Records that processes have numbered and that are not held: lost, or not here yet."""
         return sum(int(held[-1, 1] + 1 - (held[:, 1] - held[:, 0] + 1).sum()) for held in self._held.values())
 
-    def as_json(self) -> dict[str, list[list[int]]]:
+    def as_json(self) -> dict[str, list[tuple[int, int]]]:
         """What the constructor takes."""
-        return {process: held.tolist() for process, held in self._held.items()}
+        return {process: [(int(first), int(last)) for first, last in held] for process, held in self._held.items()}
 
 
 def _join(ranges: np.ndarray) -> np.ndarray:

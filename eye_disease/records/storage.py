@@ -1,8 +1,12 @@
 """A folder of files, on this machine or at a URL that pyarrow knows (`s3://bucket/logs`, `gs://...`)."""
 
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,22 @@ import pyarrow.fs as pafs
 from eye_disease.common.errors import UserError
 
 _TEMPORARY = ".partial"
+_NO_CONTENT = re.compile(r".*(\.partial|\.damaged(-\d+)?)")
+"""Files that are not complete, or were set aside."""
 
 
 class StorageError(UserError):
     """A location that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, as a listing shows it."""
+
+    size: int
+    """Bytes"""
+    modified: float
+    """When it was last written, by the storage's own clock; seconds since 1970"""
 
 
 class Storage:
@@ -44,9 +60,33 @@ class Storage:
 
     def files(self, path: str, recursive: bool = False) -> dict[str, int]:
         """Path relative to `path` -> bytes, of the files below it, sorted; empty if there is no such folder."""
+        return {name: entry.size for name, entry in self.entries(path, recursive).items()}
+
+    def entries(self, path: str, recursive: bool = False, set_aside: bool = False) -> dict[str, Entry]:
+        """As `files`, with the time of each. set_aside: those that `set_aside` has renamed too."""
         prefix = len(self.full(path)) + 1
-        found = (info for info in self._list(path, recursive) if info.is_file and not info.path.endswith(_TEMPORARY))
-        return {info.path[prefix:]: info.size for info in sorted(found, key=lambda info: info.path)}
+        hidden = re.compile(rf".*{re.escape(_TEMPORARY)}") if set_aside else _NO_CONTENT
+        found = (info for info in self._list(path, recursive) if info.is_file and not hidden.fullmatch(info.base_name))
+        return {info.path[prefix:]: _entry(info) for info in sorted(found, key=lambda info: info.path)}
+
+    def entry(self, path: str) -> Entry | None:
+        """One file as it is now; None if there is none."""
+        (info,) = self.filesystem.get_file_info([self.full(path)])
+        return _entry(info) if info.is_file else None
+
+    def now(self) -> float:
+        """What the storage's own clock says, seconds since 1970: that of the machine it is on, which writers need not share."""
+        if self._local:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as file:
+                return os.fstat(file.fileno()).st_mtime
+        probe = f"clock{_TEMPORARY}"
+        self.write(probe, b"")
+        entry = self.entry(probe)
+        self.remove(probe)
+        if entry is None:
+            raise StorageError(f"{self.full(probe)} was written and is not there. Is {self.location} the right place?")
+        return entry.modified
 
     def read(self, path: str, start: int = 0, length: int | None = None) -> bytes:
         """The bytes of a file from `start` on, at most `length`. Raises FileNotFoundError."""
@@ -86,12 +126,27 @@ class Storage:
         """Remove a file. Raises FileNotFoundError."""
         self.filesystem.delete_file(self.full(path))
 
+    def set_aside(self, path: str) -> str:
+        """Rename a damaged file: it is kept, and read no more. Returns where it is now. Raises OSError."""
+        free = (f"{path}.damaged{f'-{n}' if n > 1 else ''}" for n in count(1))
+        kept = next(name for name in free if self.entry(name) is None)
+        self.filesystem.move(self.full(path), self.full(kept))
+        return self.full(kept)
+
+    def local_path(self, path: str) -> Path | None:
+        """The file on this machine's file system; None for an object store."""
+        return Path(self.full(path)) if self._local else None
+
     def full(self, path: str) -> str:
         """The path as `filesystem` wants it."""
         return f"{self.root}/{path}".rstrip("/")
 
     def _list(self, path: str, recursive: bool) -> list[pafs.FileInfo]:
         return self.filesystem.get_file_info(pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True))
+
+
+def _entry(info: pafs.FileInfo) -> Entry:
+    return Entry(info.size, info.mtime_ns / 1e9)
 
 
 def _sync_folder(folder: Path) -> None:

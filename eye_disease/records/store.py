@@ -5,58 +5,41 @@
 <model>/<version>/rejected/date=YYYY-MM-DD/<commit>.ndjson lines that are no records, by the day they were set aside
 <model>/<version>/ingest.json                              IngestState
 
-`ingest.json` is replaced at one blow, and a Parquet file with a higher commit than it names does not count: that makes a run
-of ingest happen as a whole or not at all.
+`ingest.json` is replaced as a whole, and a Parquet file with a higher commit than it names does not count: that makes a run
+of ingest happen as a whole or not at all. Only files of the commit that it names as being written are ever removed for that;
+without it, `eye_disease.records.rebuild` makes it anew from the Parquet files.
 """
 
-import json
+import logging
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.text import one_line
+from eye_disease.records.ingest_state import LATER_FIELDS, IngestState
 from eye_disease.records.lines import record_schema
+from eye_disease.records.state_file import StateFileError, decode, encode, read_bytes, read_state
 from eye_disease.records.storage import Storage
+from model_code.identity import BUNDLED_VERSION, UNREGISTERED_VERSION
 
-_DAY_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/(\d+)\.\w+")
+_logger = logging.getLogger(__name__)
+_DAY_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/(\d+)\.\w+(?:\.damaged(?:-\d+)?)?")
+_VERSION = re.compile(rf"\d+|{BUNDLED_VERSION}|{UNREGISTERED_VERSION}")
 _STATE_FILE = "ingest.json"
+_told: set[str] = set()
+"""Folders that this process has warned of."""
 
 
 class StoreError(UserError):
     """The store's own files are not as ingest leaves them."""
-
-
-@dataclass
-class IngestState:
-    """What ingest remembers of a version between runs."""
-
-    commit: int = 0
-    """The last commit; 0 before any."""
-    classes: tuple[str, ...] = ()
-    """Of the version's records; empty before the first."""
-    offsets: dict[str, int] = field(default_factory=dict)
-    """Open segment -> bytes taken in."""
-    removing: dict[str, int] = field(default_factory=dict)
-    """Closed segment, taken in and about to be removed -> its bytes."""
-    sequences: dict[str, list[list[int]]] = field(default_factory=dict)
-    """Process -> ranges of sequence numbers held."""
-    records: int = 0
-    """Records taken in so far, expired ones included."""
-    missing: int = 0
-    """Numbered by a process and not held."""
-    lost_records: int = 0
-    """Losses that the served model has told of itself (`lost_records`); among `missing`."""
-    clock_jumps: int = 0
-    """Records older than the one before them, or not of their segment's hour."""
-    duplicates: int = 0
-    """Records that were held already."""
-    rejected: dict[str, int] = field(default_factory=dict)
-    """Reason -> lines set aside."""
 
 
 @dataclass(frozen=True)
@@ -69,44 +52,36 @@ class Part:
     commit: int
 
 
-class RecordStore:
-    """The store of one version. Only one process may write to it at a time."""
+@dataclass(frozen=True)
+class StoreSnapshot:
+    """What a store holds at one moment: read once, and handed on to all who work on a window."""
 
-    def __init__(self, storage: Storage, model: str, version: str) -> None:
-        self.storage = storage
-        self.model, self.version = model, version
-        self.folder = f"{model}/{version}"
+    store: "RecordStore"
+    state: IngestState
+    _parts: tuple[Part, ...]
+    """Of every commit, in the order they came"""
 
-    def state(self) -> IngestState:
-        """What ingest has left. Raises StoreError if its file cannot be read."""
-        try:
-            stored = json.loads(self.storage.read(f"{self.folder}/{_STATE_FILE}"))
-            return IngestState(**stored | {"classes": tuple(stored["classes"])})
-        except FileNotFoundError:
-            return IngestState()
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"{self.storage.location}/{self.folder}/{_STATE_FILE} is damaged ({error}). Restore it from a "
-                "backup; without it records would count twice."
-            ) from error
+    def snapshot(self) -> Self:
+        """Itself: whoever reads takes a store or a snapshot of it."""
+        return self
 
-    def save(self, state: IngestState) -> None:
-        """Make a state the one that holds: the moment of a commit."""
-        self.storage.write(f"{self.folder}/{_STATE_FILE}", json.dumps(asdict(state)).encode())
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the version's records; empty before the first."""
+        return self.state.classes
 
-    def part_path(self, day: str, commit: int) -> str:
-        """Where a commit keeps the records of a day (YYYY-MM-DD)."""
-        return f"{self.folder}/records/date={day}/{commit:08d}.parquet"
-
-    def rejected_path(self, day: str, commit: int) -> str:
-        """Where a commit keeps the lines that it has set aside."""
-        return f"{self.folder}/rejected/date={day}/{commit:08d}.ndjson"
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Column -> type of the version's records."""
+        return record_schema(self.state.classes)
 
     def parts(self, after: int = 0, first: date = date.min, last: date = date.max) -> list[Part]:
         """Files of the commits after `after`, of the days from `first` to `last`, in the order they came."""
-        newest = self.state().commit
-        found = [part for part in self._all("records") if after < part.commit <= newest and first <= part.day <= last]
-        return sorted(found, key=lambda part: (part.commit, part.day))
+        return [one for one in self._parts if after < one.commit <= self.state.commit and first <= one.day <= last]
+
+    def count(self, after: int = 0) -> int:
+        """How many records there are of the commits after `after`, canaries included; damaged files have none."""
+        return sum(self.store.rows(part) for part in self.parts(after))
 
     def read_batches(
         self,
@@ -120,17 +95,17 @@ class RecordStore:
     ) -> Iterator[pa.RecordBatch]:
         """Stream `columns` of the records, `rows` at a time, in the order they came in; memory does not grow with their number.
 
-        after: only commits after this one. start, end: only timestamps from `start` on and before `end`.
-        canary: also the health probe's own photo. Raises KeyError for an unknown column.
+        A damaged file is named, set aside and left out. after: only commits after this one. start, end: only timestamps from
+        `start` on and before `end`. canary: also the health probe's own photo. Raises KeyError for an unknown column,
+        StoreError for a file that cannot be read.
         """
         first, last = start.astimezone(UTC).date() if start else date.min, end.astimezone(UTC).date() if end else date.max
-        schema = record_schema(self.state().classes)
-        if unknown := set(columns) - set(schema.names):
-            raise KeyError(f"{self.folder} has no column {sorted(unknown)}. Its columns: {', '.join(schema.names)}")
+        if unknown := set(columns) - set(self.schema.names):
+            raise KeyError(f"{self.store.folder} has no column {sorted(unknown)}. Its columns: {', '.join(self.schema.names)}")
         compared = ["canary"] * (not canary) + ["timestamp"] * (start is not None or end is not None)
-        needed = pa.schema([schema.field(name) for name in dict.fromkeys([*columns, *compared])])
+        needed = pa.schema([self.schema.field(name) for name in dict.fromkeys([*columns, *compared])])
         for part in self.parts(after, first, last):
-            for batch in self._read(part, needed, rows):
+            for batch in self.store.read_part(part, needed, rows):
                 found = batch
                 if not canary:
                     found = found.filter(pc.invert(found["canary"]))
@@ -141,49 +116,155 @@ class RecordStore:
                 if found.num_rows:
                     yield found.select(columns)
 
+
+class RecordStore:
+    """The store of one version. Only one process may write to it at a time."""
+
+    def __init__(self, storage: Storage, model: str, version: str) -> None:
+        self.storage = storage
+        self.model, self.version = model, version
+        self.folder = f"{model}/{version}"
+
+    def snapshot(self) -> StoreSnapshot:
+        """What the store holds now. Raises StoreError, StateFileError, OSError."""
+        parts = sorted(self.all_parts("records"), key=lambda part: (part.commit, part.day))
+        return StoreSnapshot(self, self.state(), tuple(parts))
+
+    def state(self) -> IngestState:
+        """What ingest has left. Raises StoreError if its file is damaged, StateFileError if it cannot be read."""
+        try:
+            return decode(read_bytes(self.storage, f"{self.folder}/{_STATE_FILE}"), IngestState, LATER_FIELDS)
+        except FileNotFoundError:
+            return IngestState()
+        except StateFileError:
+            raise
+        except ValueError as error:
+            path = f"{self.storage.location}/{self.folder}/{_STATE_FILE}"
+            raise StoreError(
+                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` makes it anew from the records."
+            ) from error
+
+    def take_state(self) -> IngestState | None:
+        """As `state`, for the process that writes: None if there is no such file, or it was damaged and is set aside now."""
+        cost = "What it held is made anew from the records, of which none is lost."
+        return read_state(self.storage, f"{self.folder}/{_STATE_FILE}", IngestState, cost, LATER_FIELDS)
+
+    def save(self, state: IngestState) -> None:
+        """Make a state the one that holds: the moment of a commit."""
+        self.storage.write(f"{self.folder}/{_STATE_FILE}", encode(asdict(state)))
+
+    def part_path(self, day: str, commit: int) -> str:
+        """Where a commit keeps the records of a day (YYYY-MM-DD)."""
+        return f"{self.folder}/records/date={day}/{commit:08d}.parquet"
+
+    def rejected_path(self, day: str, commit: int) -> str:
+        """Where a commit keeps the lines that it has set aside."""
+        return f"{self.folder}/rejected/date={day}/{commit:08d}.ndjson"
+
+    def parts(self, after: int = 0, first: date = date.min, last: date = date.max) -> list[Part]:
+        """As StoreSnapshot.parts, of this moment."""
+        return self.snapshot().parts(after, first, last)
+
+    def read_batches(self, columns: list[str], **wanted: Any) -> Iterator[pa.RecordBatch]:
+        """As StoreSnapshot.read_batches, of this moment."""
+        return self.snapshot().read_batches(columns, **wanted)
+
     def columns(self) -> list[str]:
         """Names of the columns that the version's records have."""
-        return record_schema(self.state().classes).names
+        return self.snapshot().schema.names
 
-    def remove_uncommitted(self) -> None:
-        """Remove what a killed run has left behind."""
-        newest = self.state().commit
-        self._remove(part for kind in ("records", "rejected") for part in self._all(kind) if part.commit > newest)
+    def remove_uncommitted(self, commit: int) -> None:
+        """Remove what a killed run has left of the commit that it was writing; its lines are still in their segments."""
+        self._remove(part for kind in ("records", "rejected") for part in self.all_parts(kind) if part.commit == commit)
 
     def expire(self, keep_days: int, now: datetime) -> None:
-        """Remove records and rejected lines older than `keep_days` whole days."""
+        """Remove records and rejected lines older than `keep_days` whole days, set aside or not."""
         oldest = now.astimezone(UTC).date() - timedelta(days=keep_days)
-        self._remove(part for kind in ("records", "rejected") for part in self._all(kind) if part.day < oldest)
+        kinds = ("records", "rejected")
+        self._remove(part for kind in kinds for part in self.all_parts(kind, set_aside=True) if part.day < oldest)
 
-    def _read(self, part: Part, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-        """The columns of `schema`, null where the file is older than the column.
+    def read_part(self, part: Part, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+        """A file's columns of `schema`, null where it is older than the column. A damaged file is set aside.
 
-        File by file and not as a pyarrow dataset, which reads ahead of a slow consumer by a gigabyte.
+        File by file and not as a pyarrow dataset, which reads ahead of a slow consumer by a gigabyte. Raises StoreError.
         """
         path = self.storage.full(part.path)
-        with papq.ParquetFile(path, filesystem=self.storage.filesystem, pre_buffer=False) as file:
-            held = [name for name in schema.names if name in file.schema_arrow.names]
-            for batch in file.iter_batches(rows, columns=held):
-                columns = [
-                    batch[one.name].cast(one.type) if one.name in held else pa.nulls(len(batch), one.type) for one in schema
-                ]
-                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        try:
+            with papq.ParquetFile(path, filesystem=self.storage.filesystem, pre_buffer=False) as file:
+                yield from _batches(file, schema, rows)
+        except FileNotFoundError:  # expired since it was listed, or set aside by somebody else, who has said so
+            return
+        except (pa.ArrowException, OSError) as error:
+            self.set_aside_if_damaged(part, schema, error)
 
-    def _all(self, kind: str) -> Iterator[Part]:
-        for path in self.storage.files(f"{self.folder}/{kind}", recursive=True):
+    def rows(self, part: Part) -> int:
+        """Records of a file, as its footer says; 0 if it is damaged, which is seen when it is read."""
+        try:
+            return int(papq.read_metadata(self.storage.full(part.path), filesystem=self.storage.filesystem).num_rows)
+        except (pa.ArrowException, OSError):
+            return 0
+
+    def set_aside_if_damaged(self, part: Part, schema: pa.Schema, error: Exception) -> None:
+        """Raises StoreError if it is not the file's content that is at fault: no right to read it, no connection."""
+        try:
+            content = pa.BufferReader(self.storage.read(part.path))
+        except OSError as unreadable:
+            raise StoreError(f"{self.storage.full(part.path)} cannot be read ({one_line(unreadable, 200)}).") from unreadable
+        try:
+            for _ in _batches(papq.ParquetFile(content), schema, 65_536):
+                pass
+        except (pa.ArrowException, OSError):
+            kept = self.storage.set_aside(part.path)
+            _logger.error(
+                "%s is damaged (%s). It is kept as %s, and its records are left out until it is restored from a backup.",
+                self.storage.full(part.path),
+                one_line(error, 200),
+                kept,
+            )
+            return
+        raise StoreError(f"{self.storage.full(part.path)} cannot be read ({one_line(error, 200)}).") from error
+
+    def all_parts(self, kind: str, set_aside: bool = False) -> Iterator[Part]:
+        """Of `records` or `rejected`, whatever their commit. set_aside: damaged ones too."""
+        for path in self.storage.entries(f"{self.folder}/{kind}", recursive=True, set_aside=set_aside):
             if match := _DAY_FOLDER.fullmatch(path):
                 yield Part(f"{self.folder}/{kind}/{path}", date.fromisoformat(match[1]), int(match[2]))
 
-    def _remove(self, parts: Iterator[Part]) -> None:
+    def _remove(self, parts: Iterable[Part]) -> None:
         for part in list(parts):
             self.storage.remove(part.path)
 
 
+def _batches(file: papq.ParquetFile, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
+    held = [name for name in schema.names if name in file.schema_arrow.names]
+    for batch in file.iter_batches(rows, columns=held):
+        columns = [batch[one.name].cast(one.type) if one.name in held else pa.nulls(len(batch), one.type) for one in schema]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
 def find_stores(storage: Storage) -> list[RecordStore]:
-    """A store for every version of every model in an inference log."""
-    return [
-        RecordStore(storage, model, version)
-        for model in storage.folders()
-        for version in storage.folders(model)
-        if not version.startswith("_") and not model.startswith((".", "_"))
-    ]
+    """A store for every version of every model in an inference log; other folders are left out, and warned of once.
+
+    Raises OSError if the log itself cannot be read.
+    """
+    found = []
+    for model in storage.folders():
+        try:
+            versions = storage.folders(model)
+        except OSError as error:
+            warn_once(storage, model, f"cannot be read ({one_line(error, 200)}), and is left out")
+            continue
+        for version in versions:
+            if _VERSION.fullmatch(version):
+                found.append(RecordStore(storage, model, version))
+            elif version != "_labels":
+                warn_once(storage, f"{model}/{version}", "is named like no version of a model, and is left out")
+    return found
+
+
+def warn_once(storage: Storage, path: str, what: str) -> None:
+    """Warn of something in a log, once in this process."""
+    full = f"{storage.location}/{path}"
+    if full not in _told:
+        _told.add(full)
+        _logger.warning("%s %s.", full, what)

@@ -3,16 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eye_disease.records.labels import Label, LabelBook, time_of
+from eye_disease.records.labels import BETWEEN_ID_AND_RECORD, Label, LabelBook, time_of
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
-
-_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def _digests(storage: Storage, model: str, ids: set[str]) -> dict[str, str]:
     if not ids:
         return {}
     times, wanted = [time_of(one) for one in ids], pa.array(sorted(ids), pa.string())
-    span = {"start": min(times) - _BETWEEN_ID_AND_RECORD, "end": max(times) + _BETWEEN_ID_AND_RECORD}
+    span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
     found: dict[str, str] = {}
     for store in find_stores(storage):
         if store.model != model or not store.state().classes:

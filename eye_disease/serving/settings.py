@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_code.settings import read_bool, read_int
+from model_code.settings import read_bool, read_folder, read_int
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,5 @@ class RegistrySettings:
         return cls(
             enabled=read_bool(env, "ENABLE_MODEL_REGISTRY", True),
             timeout_seconds=read_int(env, "REGISTRY_TIMEOUT_SECONDS", 30),
-            cache_dir=Path(env.get("MODEL_CACHE_DIR") or default_cache).absolute(),
+            cache_dir=read_folder(env, "MODEL_CACHE_DIR", str(default_cache)),
         )

@@ -1,19 +1,18 @@
 """How good the answers were, as far as labels have come: accuracy, recall per class, calibration, errors among the reported."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eye_disease.evaluation.shares import Share, calibration_error
-from eye_disease.records.labels import Labels, time_of
-from eye_disease.records.store import RecordStore
+from eye_disease.records.labels import BETWEEN_ID_AND_RECORD, Labels, time_of
+from eye_disease.records.store import RecordStore, StoreSnapshot
 from model_code.decision import HEALTHY
 
 _COLUMNS = ["prediction_id", "predicted_class", "confidence", "decision"]
-_BETWEEN_ID_AND_RECORD = timedelta(hours=1)
-"""A prediction's id is made before its record's timestamp: at most the time a request takes."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,23 @@ class Joined:
     """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
 
 
-def join(labels: Labels, stores: list[RecordStore], start: datetime | None = None, end: datetime | None = None) -> Joined:
+def join(
+    labels: Labels, stores: Iterable[RecordStore | StoreSnapshot], start: datetime | None = None, end: datetime | None = None
+) -> Joined:
     """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`."""
     times = {one: time_of(one) for one in labels.current}
     ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
-    found = {store.version: _joined(labels, ids, times, store) for store in stores if ids}
-    held = sum(table.num_rows for table in found.values())
-    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - held)
+    snapshots = [one.snapshot() for one in stores] if ids else []
+    found = {held.store.version: _joined(labels, ids, times, held) for held in snapshots}
+    joined = sum(table.num_rows for table in found.values())
+    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - joined)
 
 
-def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], store: RecordStore) -> pa.Table:
+def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], held: StoreSnapshot) -> pa.Table:
     wanted = pa.array(ids, pa.string())
-    first = min(times[one] for one in ids) - _BETWEEN_ID_AND_RECORD
-    last = max(times[one] for one in ids) + _BETWEEN_ID_AND_RECORD
-    batches = store.read_batches(_COLUMNS, start=first, end=last) if store.state().classes else ()
+    first = min(times[one] for one in ids) - BETWEEN_ID_AND_RECORD
+    last = max(times[one] for one in ids) + BETWEEN_ID_AND_RECORD
+    batches = held.read_batches(_COLUMNS, start=first, end=last) if held.classes else ()
     rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
     types = {"confidence": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])

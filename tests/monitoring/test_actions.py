@@ -58,7 +58,6 @@ def _due(*windows: tuple[Verdict, Health | None], raised_from: int = 2) -> list[
     grounds, found = Grounds(), []
     for number, (verdict, health) in enumerate(windows, start=1):
         grounds, due = grounds.after(verdict, health, "1", number >= raised_from, LIMITS)
-        assert Grounds.from_json(json.loads(json.dumps(vars(grounds)))) == grounds
         found.append(sorted(due))
     return found
 

@@ -1,4 +1,3 @@
-import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -19,7 +18,7 @@ def run(statuses: list[Status], limits: DriftLimits = LIMITS) -> tuple[AlarmStat
     """The last state, and an event or `-` a window."""
     state, events = AlarmState(), []
     for status in statuses:
-        state, event = AlarmState.from_json(json.loads(json.dumps(state.to_json()))).after(status, limits)
+        state, event = state.after(status, limits)
         events.append(event or "-")
     return state, events
 
@@ -67,7 +66,7 @@ def test_events_alternate_and_follow_from_the_last_windows(seed: int) -> None:
 @pytest.mark.parametrize("wrong", [{"bad": -1}, {"good": -2}, {"bad": 1, "good": 1}])
 def test_an_impossible_state_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected counts"):
-        AlarmState.from_json(wrong)
+        AlarmState(**wrong)
 
 
 @pytest.mark.parametrize(

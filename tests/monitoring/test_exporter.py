@@ -9,11 +9,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from eye_disease.monitoring.exporter import STATES, start_exporter
-from eye_disease.monitoring.statuses import read_statuses, write_statuses
+from eye_disease.monitoring.version_state import Memories, PastWindow, VersionMemory
 from eye_disease.records.ingest import ingest
 from eye_disease.records.recent import LogTail
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
+from eye_disease.verdict.verdict import Status
 from tests.support.logs import MODEL, NOON, append, failed, minutes, record
 from tests.support.servers import free_port
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     port = free_port()
-    stop = start_exporter(port, Storage(str(tmp_path / "log")), lambda: read_statuses(tmp_path / "state"))
+    stop = start_exporter(port, Storage(str(tmp_path / "log")), Memories(tmp_path / "state").statuses)
     yield f"http://127.0.0.1:{port}/metrics"
     stop()
 
@@ -103,8 +104,16 @@ def test_canaries_and_lines_that_are_no_records_do_not_count(url: str, folder: P
     assert found["eye_lost_records_total", ()] == 2
 
 
+def _judged(status: Status) -> VersionMemory:
+    return VersionMemory(
+        windows=1, judged=NOON, history=(PastWindow(1, NOON, status, 50, None, {"confidence ks": (0.1, 0.2)}),)
+    )
+
+
 def test_the_state_of_each_version(url: str, tmp_path: Path) -> None:
-    write_statuses(tmp_path / "state", {(MODEL, "1"): "drift"})
+    memories = Memories(tmp_path / "state")
+    memories.save(MODEL, "1", _judged("drift"))
+    memories.save(MODEL, "2", VersionMemory())
     found = _scrape(url)
     assert {state: found["eye_drift_state", (("state", state),)] for state in STATES} == {
         "ok": 0,
@@ -112,7 +121,8 @@ def test_the_state_of_each_version(url: str, tmp_path: Path) -> None:
         "drift": 1,
         "insufficient_data": 0,
     }
-    write_statuses(tmp_path / "state", {(MODEL, "1"): "ok"})
+    memories.save(MODEL, "1", _judged("ok"))
+    (tmp_path / "state" / "versions" / MODEL / "3.json").write_text("damaged")
     assert _scrape(url)["eye_drift_state", (("state", "ok"),)] == 1
 
 

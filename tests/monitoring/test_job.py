@@ -18,7 +18,7 @@ from eye_disease.monitoring import alerts, job, window
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.monitoring.statuses import read_statuses
+from eye_disease.monitoring.version_state import Memories
 from eye_disease.profiles.layout import EMBEDDING
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
@@ -120,7 +120,7 @@ def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: Wo
     assert "report.html" in files
     assert {path for path in files if path.endswith(".png")} >= {"plots/class_mix.png", "plots/drift.png"}
     assert world.told() == []
-    assert read_statuses(world.state) == {(MODEL, "1"): "ok"}
+    assert Memories(world.state).statuses() == {(MODEL, "1"): "ok"}
 
 
 @pytest.mark.usefixtures("small_report")
@@ -173,7 +173,7 @@ def test_every_version_is_judged_for_itself(world: World, reference: Reference) 
     world.write(_records(80, seed=20), "1")
     world.write(_records(80, seed=3, **BLURRED), "2")
     assert [one.found.verdict.status for one in world.run() if one.found] == ["ok", "drift"]
-    assert read_statuses(world.state) == {(MODEL, "1"): "ok", (MODEL, "2"): "drift"}
+    assert Memories(world.state).statuses() == {(MODEL, "1"): "ok", (MODEL, "2"): "drift"}
     assert {waiting.batch.version for waiting, _, _ in world.mlflow.batches.values()} == {"1", "2"}
 
 
@@ -408,7 +408,7 @@ def test_killed_at_every_step_nothing_is_lost_or_doubled(world: World, tmp_path:
         assert set(world.told()) == {f"Drift: {MODEL} version 1"}, step
         told_twice += len(world.told()) - 1
         assert list((world.state / "spool").glob("*/batch.json")) == [], step
-        assert read_statuses(world.state) == {(MODEL, "1"): "drift"}, step
+        assert Memories(world.state).statuses() == {(MODEL, "1"): "drift"}, step
         step += 1
     assert step > 15
     assert told_twice == 2, "where it is killed between telling and noting it: one alert too many, never one too few"

@@ -132,5 +132,5 @@ def test_this_trees_changed_code_refuses_no_version_from_before(store: str, vers
     (checkout / "model_code" / "classifier.py").write_text("raise ImportError('half written')\n")
     env = environment(MLFLOW_TRACKING_URI=store, PYTHONPATH=str(checkout))
     done = python("-m", "deploy.check_versions", MODEL, env=env, cwd=checkout)
-    assert done.returncode == 0, done.stderr
-    assert f"{MODEL} version {version}: downloaded, its canary is answered as expected" in done.stdout
+    said = f"{MODEL} version {version}: downloaded, its canary is answered as expected"
+    assert said in done.stdout.splitlines(), (done.stdout, done.stderr)  # beside the version of a few bytes, which is none

@@ -13,6 +13,8 @@ from model_code.custom_objects import objects_file, read_objects
 from model_code.flat_model import flattened
 from model_code.model_error import ModelError
 
+OTHER_FINDING = "other_finding"
+"""Name of the dense layer, of one logit, that says whether the photo shows a disease outside the classes."""
 MEAN_POOLING = keras.layers.GlobalAveragePooling2D
 BEHIND_DENSE = (keras.layers.Activation, keras.layers.Softmax, keras.layers.Flatten, keras.layers.Reshape)
 """What may follow the last dense layer; a shape that is not (N, C) is refused elsewhere."""
@@ -30,6 +32,8 @@ class Anatomy:
     """Last feature map, (N, h, w, D), where the embedding is its mean; None where it is not."""
     dense: keras.layers.Dense | keras.layers.Conv2D
     """The last dense layer (see `_is_dense`); its weights make the class-activation map."""
+    other_finding: keras.layers.Dense | None = None
+    """The layer OTHER_FINDING, on the same embedding; None where there is none."""
 
 
 def load_keras(path: Path) -> keras.Model:
@@ -57,9 +61,15 @@ def load_keras(path: Path) -> keras.Model:
 
 
 def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -> None:
-    """Raises ModelError unless the model maps one (input_size, input_size, 3) photo to one value a class."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ModelError(f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each.")
+    """Raises ModelError unless the model maps one (input_size, input_size, 3) photo to one value a class.
+
+    A second output is the logit of a layer named OTHER_FINDING, or refused.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1 + (_other_finding(model) is not None):
+        raise ModelError(
+            f"The model has {len(model.inputs)} inputs and {len(model.outputs)} outputs. Expected one of each "
+            f"(or besides the output of a layer Dense(1) named {OTHER_FINDING})."
+        )
     shape = tuple(model.inputs[0].shape)[1:]
     if len(shape) != 3 or any(
         given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)
@@ -77,7 +87,9 @@ def dissect(model: keras.Model) -> Anatomy:
 
     Raises ModelError where the output is neither logits nor a softmax.
     """
-    layers = list(model.operations)  # `model.layers` would leave out operations such as keras.ops.softmax
+    # `model.layers` would leave out operations such as keras.ops.softmax
+    other = _other_finding(model)
+    layers = [operation for operation in model.operations if operation is not other]
     last = layers.pop()
     output_kind = "logits"
     if isinstance(last, keras.layers.Softmax) or _activation(last) == "softmax":
@@ -91,7 +103,14 @@ def dissect(model: keras.Model) -> Anatomy:
     embedding = last.input
     if not isinstance(last, keras.layers.Dense):
         embedding = keras.layers.Flatten(name=_unused("embedding_vector", model))(embedding)
-    return Anatomy(output_kind, embedding, _feature_map(layers), last)
+    return Anatomy(output_kind, embedding, _feature_map(layers), last, other)
+
+
+def _other_finding(model: keras.Model) -> keras.layers.Dense | None:
+    """The layer whose logit is the model's second output, if it bears the name OTHER_FINDING."""
+    made_by = model.outputs[1]._keras_history.operation if len(model.outputs) == 2 else None
+    fits = isinstance(made_by, keras.layers.Dense) and made_by.name == OTHER_FINDING and made_by.units == 1
+    return made_by if fits and _activation(made_by) in (None, "linear") else None
 
 
 def _is_dense(layer: keras.Operation) -> bool:
@@ -117,7 +136,9 @@ def _feature_map(layers: list[keras.layers.Layer]) -> keras.KerasTensor | None:
 
 
 def with_heads(model: keras.Model) -> keras.Model:
-    """float32 (N, S, S, 3) -> `output` (N, C), `embedding` (N, D); where there are, `feature_map` (N, h, w, D), `style` (N, K).
+    """float32 (N, S, S, 3) -> `output` (N, C), `embedding` (N, D); where there are, `feature_map`, `style`, `other_finding`.
+
+    These are (N, h, w, D), (N, K) and (N,), a logit.
 
     The style is of an early map: Huang & Belongie (ICCV 2017) take these statistics for an image's style.
     """
@@ -125,6 +146,8 @@ def with_heads(model: keras.Model) -> keras.Model:
     tensors = {"output": model.outputs[0], "embedding": anatomy.embedding}
     if anatomy.feature_map is not None:
         tensors["feature_map"] = anatomy.feature_map
+    if anatomy.other_finding is not None:
+        tensors[OTHER_FINDING] = keras.ops.squeeze(model.outputs[1], axis=1)
     if (early := _early_map(model)) is not None:
         # One layer with a name of its own: those that Keras gives to operations may be in the loaded model already.
         tensors["style"] = Style(name=_unused("style_statistics", model))(early)

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 
 Infer = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""float32 (1, S, S, 3) -> `output` (C,), `embedding` (D,) and, where there are, `feature_map` (h, w, D), `style` (K,)."""
+"""float32 (1, S, S, 3) -> `output` (C,), `embedding` (D,) and, where there are, `feature_map` (h, w, D), `style` (K,),
+`other_finding` ()."""
 
 
 class Runtime(Protocol):

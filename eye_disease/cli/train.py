@@ -22,6 +22,8 @@ def main() -> None:
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
     photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
+    more = "table like the manifest, of photos not of one class: labels other, several, unsure, not_CLASS (training/targets.py)"
+    parser.add_argument("--more", type=_path, help=more)
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
     parser.add_argument("--base", required=True, help="a .keras file, models:/NAME/VERSION, or a name in keras.applications")
     parser.add_argument("--classes", default="", help="class names in the network's order, by commas (alphabetical)")
@@ -29,6 +31,11 @@ def main() -> None:
     parser.add_argument(
         "--frozen", type=float, default=0.0, help="share of the layers, from the input on, that stay as they are"
     )
+    parser.add_argument(
+        "--fold", action="store_true", help="fold batch normalisation into the convolutions: faster, for a base of like photos"
+    )
+    parser.add_argument("--blend", default="", help=".keras file, the training's origin, to move the trained weights towards")
+    parser.add_argument("--blend-share", type=float, default=0.3, help="how far, 0..1")
     parser.add_argument(
         "--teachers", default="", help=".keras files, by commas, whose mean answer is half of each label: distillation"
     )
@@ -59,6 +66,10 @@ def _train(asked: argparse.Namespace) -> None:
             classes=command.names(asked.classes) or None,
             size=asked.image_size,
             frozen=asked.frozen,
+            fold=asked.fold,
+            blend=asked.blend,
+            blend_share=asked.blend_share,
+            more=read_manifest(asked.more) if asked.more else None,
             teachers=command.names(asked.teachers),
             drop_bad=asked.drop_bad,
             validation_share=asked.validation_share,

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
-from eye_disease.common.model_process import ask, require_canary
+from eye_disease.common.model_process import CanaryError, ModelProcessError, ask, require_canary
 from eye_disease.evaluation.figures import Figures
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.model_card import publish_card
@@ -21,7 +21,7 @@ from model_code.package import LITERT_FILE, ModelFacts, file_sha256
 
 
 class RegistrationError(UserError):
-    """The model must not be registered: it is not what was checked."""
+    """The model must not be registered: it is not what was checked, or does not answer as expected."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Registered:
 def register_package(package: Path, name: str) -> Registered:
     """Log a model package and register it as the next version of `name`.
 
-    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras; CanaryError, ModelProcessError if
-    the logged model, in a process of its own, does not give the canary's expected answer; UserError for a name that cannot be
-    followed. No version is made then.
+    Raises RegistrationError if its LiteRT file is not the one that was compared with Keras, or if the logged model, in a
+    process of its own, does not give the canary's expected answer; UserError for a name that cannot be followed. No version
+    is made then.
     """
     check_name(name)
     facts = ModelFacts.load(package)
@@ -53,7 +53,7 @@ def register_package(package: Path, name: str) -> Registered:
             mlflow.log_metrics(figures, model_id=info.model_id)
         with tempfile.TemporaryDirectory() as folder:
             model = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=folder))
-            require_canary(model)
+            _require_own_answer(model)
             version = mlflow.register_model(info.model_uri, name)
             client = MlflowClient()
             for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
@@ -69,6 +69,13 @@ def score_photo(version: Registered, photo: Path) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         return ask(FetchedVersion.fetch(version.name, version.version, Path(folder)).folder, photo.read_bytes())
+
+
+def _require_own_answer(model: Path) -> None:
+    try:
+        require_canary(model)
+    except (CanaryError, ModelProcessError) as error:
+        raise RegistrationError(str(error)) from error
 
 
 def _require_checked_litert(package: Path, facts: ModelFacts) -> None:

@@ -25,13 +25,16 @@ STYLE_GAIN = (0.6, 1.7)
 def augment(squares: tf.Tensor, rng: tf.random.Generator, strange: float | tf.Tensor = STRANGE) -> tf.Tensor:
     """uint8 (N, S, S, 3) disc squares -> float32 (N, S, S, 3) views of 0..255, each changed at random.
 
-    Squares are those of `preprocessing.disc_square`; every view ends in the common field of view, as in serving.
-    strange: share of the photos that look as if another camera had taken them.
+    Squares are those of `preprocessing.disc_square`, in random order; every view ends in the common field of view, as in
+    serving. strange: share of the photos, the first ones, that look as if another camera had taken them.
     """
     views = _moved(tf.cast(squares, tf.float32), rng)
-    elsewhere = _recompressed(_resampled(_recoloured(_restyled(views, rng), rng), rng), rng)
-    views = tf.where(_chance(rng, tf.shape(views)[0], strange) > 0, elsewhere, _toned(views, rng))
-    return _framed(views, rng)
+    count = tf.cast(tf.shape(views)[0], tf.float32) * strange + rng.uniform(())
+    first = tf.cast(count, tf.int32)
+    elsewhere, same = views[:first], views[first:]
+    if first > 0:
+        elsewhere = _recompressed(_resampled(_recoloured(_restyled(elsewhere, rng), rng), rng), rng)
+    return _framed(tf.concat([elsewhere, _toned(same, rng)], axis=0), rng)
 
 
 def _moved(squares: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
@@ -94,11 +97,12 @@ def _recoloured(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
 
 
 def _toned(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:
-    """A little gamma, brightness and tint."""
+    """A little tone curve (x + c x (1 - x), which is several times as fast as gamma), brightness and tint."""
     count = tf.shape(views)[0]
-    unit = tf.clip_by_value(views / 255, 0, 1) ** _per_photo(tf.exp(_uniform(rng, count, -0.15, 0.15)))
+    unit = views / 255
+    unit += _per_photo(_uniform(rng, count, -0.3, 0.3)) * (unit - unit * unit)
     gains = tf.exp(rng.uniform((count, 1, 1, 3), -0.07, 0.07)) * _per_photo(tf.exp(_uniform(rng, count, -0.15, 0.15)))
-    return tf.clip_by_value(unit * gains, 0, 1) * 255
+    return tf.clip_by_value(unit * (255 * gains), 0, 255)
 
 
 def _resampled(views: tf.Tensor, rng: tf.random.Generator) -> tf.Tensor:

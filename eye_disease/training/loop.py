@@ -9,24 +9,31 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.special import log_softmax, softmax
-from sklearn.metrics import f1_score
 
-from eye_disease.evaluation.figures import macro_auroc
+from eye_disease.common.errors import UserError
 from eye_disease.training.dataset import AugmentedPhotos
+from eye_disease.training.network import finished
+from eye_disease.training.progress import Progress
+from eye_disease.training.targets import TargetLoss
+from eye_disease.training.validation import Validation
 
 LAST, BEST, HISTORY = "last.keras", "best.keras", "history.json"
 """In the work folder: the newest epoch with its optimizer, the best epoch's averaged weights, the curves."""
+OPTIMIZERS = {"adamw": keras.optimizers.AdamW, "lamb": keras.optimizers.Lamb}
+"""`lamb` (You et al., ICLR 2020): the learning rate is a share of each kernel's size. For networks without batch normalisation,
+whose kernels differ a hundredfold in size from layer to layer."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train."""
+    """How long and how fast to train. Raises UserError for an optimizer that is not known."""
 
     epochs: int = 24
     batch: int = 32
     learning_rate: float = 5e-4
     """At its highest, after the first epoch."""
+    optimizer: str = "adamw"
+    """Of OPTIMIZERS."""
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     average: float = 0.99
@@ -38,6 +45,10 @@ class Schedule:
     patience: int = 8
     """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(f"optimizer={self.optimizer!r} is not known. Expected one of {', '.join(OPTIMIZERS)}.")
 
     @property
     def gentle_from(self) -> int:
@@ -56,33 +67,40 @@ class Epoch:
     macro_f1: float
     macro_auroc: float
     seconds: float
+    within_source: float = float("nan")
+    """Mean AUROC of two classes within a source, over the sources; nan where no source has two classes."""
+    other_auroc: float = float("nan")
+    """Of another finding against none, within the sources that have both; nan where there is none."""
 
     @property
     def score(self) -> float:
-        """What the best epoch is chosen by: ranking and decisions, half and half."""
-        return (self.macro_f1 + self.macro_auroc) / 2
+        """What the best epoch is chosen by: decisions and ranking, half and half, ranking within sources where that can be."""
+        return (self.macro_f1 + (self.macro_auroc if np.isnan(self.within_source) else self.within_source)) / 2
 
 
 def train(
     network: keras.Model,
     photos: AugmentedPhotos,
-    validation: tuple[np.ndarray, np.ndarray],
+    validation: Validation,
     schedule: Schedule,
     work: Path,
     report: Callable[[Epoch], None],
 ) -> list[Epoch]:
     """Train `network` (from `resumed`, where there is something to resume); the best epoch is in `work`/BEST.
 
-    validation: scaled views, float32 (N, S, S, 3), and labels, int (N,). `report` is called after each epoch.
+    `report` is called after each epoch.
     """
-    # Rewriting the graph takes longer than it saves: ten seconds before the first step, none after it.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    # With batch normalisation, rewriting the graph takes longer than it saves: ten seconds before the first step, none after
+    # it. Without, convolution, bias and ReLU become one.
+    normalised = any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": normalised})
     history = read_history(work)
     if not network.compiled:
-        _compile(network, len(photos), schedule)
+        _compile(network, len(photos), schedule, len(validation.classes))
     keeper = _Keeper(validation, schedule, work, history, report)
     if len(history) < schedule.epochs:
-        network.fit(photos, epochs=schedule.epochs, initial_epoch=len(history), callbacks=[keeper], verbose=0)
+        callbacks = [keeper, Progress(schedule.epochs, schedule.batch)]
+        network.fit(photos, epochs=schedule.epochs, initial_epoch=len(history), callbacks=callbacks, verbose=0)
     return history
 
 
@@ -97,7 +115,7 @@ def resumed(work: Path) -> keras.Model:
     return keras.models.load_model(work / LAST)
 
 
-def _compile(network: keras.Model, steps: int, schedule: Schedule) -> None:
+def _compile(network: keras.Model, steps: int, schedule: Schedule, classes: int) -> None:
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=schedule.learning_rate / 100,
         warmup_target=schedule.learning_rate,
@@ -105,7 +123,7 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule) -> None:
         decay_steps=steps * max(1, schedule.epochs - 1),
         alpha=0.01,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = OPTIMIZERS[schedule.optimizer](
         rate,
         weight_decay=schedule.weight_decay,
         beta_2=0.99,
@@ -114,8 +132,7 @@ def _compile(network: keras.Model, steps: int, schedule: Schedule) -> None:
         ema_momentum=schedule.average,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=schedule.label_smoothing)
-    network.compile(optimizer, loss)
+    network.compile(optimizer, TargetLoss(classes, schedule.label_smoothing))
     optimizer.build(network.trainable_variables)  # inside the first step it would take several times as long
 
 
@@ -124,14 +141,14 @@ class _Keeper(keras.callbacks.Callback):
 
     def __init__(
         self,
-        validation: tuple[np.ndarray, np.ndarray],
+        validation: Validation,
         schedule: Schedule,
         work: Path,
         history: list[Epoch],
         report: Callable[[Epoch], None],
     ) -> None:
         super().__init__()
-        self._views, self._labels = validation
+        self._validation = validation
         self._schedule, self._work, self._history, self._report = schedule, work, history, report
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -144,7 +161,7 @@ class _Keeper(keras.callbacks.Callback):
         reached = self._measure(epoch, float((logs or {})["loss"]))
         if reached.score >= max((one.score for one in self._history), default=0):
             # The layers alone: the optimizer, three times their size, is for going on only.
-            _save(keras.Model(self.model.inputs, self.model.outputs), self._work / BEST)
+            _save(finished(self.model, self._validation.has_other), self._work / BEST)
         for variable, value in zip(self.model.trainable_variables, raw, strict=True):
             variable.assign(value)
         self._history.append(reached)
@@ -157,21 +174,8 @@ class _Keeper(keras.callbacks.Callback):
         self.model.stop_training = waited >= self._schedule.patience
 
     def _measure(self, epoch: int, training_loss: float) -> Epoch:
-        logits = np.concatenate([self.model.predict_on_batch(batch) for batch in _batches(self._views)])
-        log_probabilities = log_softmax(logits, axis=1)
-        return Epoch(
-            epoch=epoch,
-            training_loss=training_loss,
-            validation_loss=-float(log_probabilities[np.arange(len(self._labels)), self._labels].mean()),
-            accuracy=float((logits.argmax(axis=1) == self._labels).mean()),
-            macro_f1=float(f1_score(self._labels, logits.argmax(axis=1), average="macro", zero_division=0)),
-            macro_auroc=macro_auroc(softmax(logits, axis=1), self._labels),
-            seconds=time.perf_counter() - self._start,
-        )
-
-
-def _batches(views: np.ndarray) -> list[np.ndarray]:
-    return [views[start : start + 32] for start in range(0, len(views), 32)]
+        outputs = self._validation.outputs(self.model.predict_on_batch)
+        return Epoch(epoch, training_loss, **self._validation.figures(outputs), seconds=time.perf_counter() - self._start)
 
 
 def _save(network: keras.Model, path: Path) -> None:

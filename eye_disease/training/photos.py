@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,27 @@ class Photos:
     """uint8 (N, S, S, 3): `preprocessing.disc_square` of each photo, in a file."""
     classes: tuple[str, ...]
     recipe: Recipe
+    more: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["path", "label", "source", "group", "split"]))
+    """The same of photos that are not of exactly one class; see training.targets for their labels."""
 
     def of(self, split: str) -> "Photos":
         """Those of one split."""
-        return Photos(self.rows[self.rows["split"] == split], self.squares, self.classes, self.recipe)
+        rows, more = (table[table["split"] == split] for table in (self.rows, self.more))
+        return Photos(rows, self.squares, self.classes, self.recipe, more)
+
+    @property
+    def all_rows(self) -> pd.DataFrame:
+        """`rows`, then `more`."""
+        return pd.concat([self.rows, self.more]) if len(self.more) else self.rows
 
     @property
     def views(self) -> np.ndarray:
-        """uint8 (n, S, S, 3): what `preprocessing.prepare` makes of the photos."""
-        return view_of(self.squares[self.rows.index.to_numpy()], self.recipe)
+        """uint8 (n, S, S, 3): what `preprocessing.prepare` makes of the photos of one class."""
+        return self.views_of(self.rows)
+
+    def views_of(self, rows: pd.DataFrame) -> np.ndarray:
+        """uint8 (n, S, S, 3): what `preprocessing.prepare` makes of some of the photos, given by their rows."""
+        return view_of(self.squares[rows.index.to_numpy()], self.recipe)
 
     @property
     def labels(self) -> np.ndarray:

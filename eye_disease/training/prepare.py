@@ -10,10 +10,11 @@ import pandas as pd
 from eye_disease.evaluation.class_folders import summary
 from eye_disease.evaluation.confounding import warnings_of
 from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_duplicates, joined_groups
-from eye_disease.evaluation.manifest import LEFT_OUT
+from eye_disease.evaluation.manifest import LEFT_OUT, some
 from eye_disease.training import split as manifest
 from eye_disease.training.photos import Photos, load_squares
 from eye_disease.training.split import DataError
+from eye_disease.training.targets import possible_classes
 from model_code.preprocessing import Recipe
 
 SQUARES, DUPLICATES, USED, NOT_TAKEN = "squares.npy", "duplicates.csv", "manifest.csv", "not_taken.csv"
@@ -38,22 +39,25 @@ def prepare_photos(
     validation_share: float,
     seed: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    more: pd.DataFrame | None = None,
 ) -> Preparation:
     """Check, decode, compare and split; the work folder keeps the decoded photos and two reports.
 
+    more: photos that are not of exactly one class, with their split; see training.targets for their labels.
     drop_bad: leave unreadable photos and those that bear two labels out, instead of refusing the set.
     Raises DataError with what is wrong.
     """
     classes = manifest.check(rows, classes)
-    rows = rows.reset_index(drop=True)
     work.mkdir(parents=True, exist_ok=True)
-    squares, problems = load_squares(folder, rows, recipe, work / SQUARES, progress)
+    rows, more = _numbered(rows, more, classes)
+    everything = pd.concat([rows, more]) if len(more) else rows
+    squares, problems = load_squares(folder, everything, recipe, work / SQUARES, progress)
     remarks = _left_out(rows.attrs.get(LEFT_OUT, {}), work)
     if problems:
         path, problem = next(iter(problems.items()))
-        said = f"{len(problems)} of {len(rows)} photos cannot be read, the first: {path}: {problem}"
+        said = f"{len(problems)} of {len(everything)} photos cannot be read, the first: {path}: {problem}"
         remarks.append(_drop_or_refuse(said, drop_bad))
-        rows = rows[~rows["path"].isin(problems)]
+        rows, more = rows[~rows["path"].isin(problems)], more[~more["path"].isin(problems)]
     pairs = find_duplicates(rows, [Fingerprint.of(squares[place]) for place in rows.index])
     pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
     if len(pairs):
@@ -67,8 +71,22 @@ def prepare_photos(
     rows, remarks = _split(rows, pairs, remarks, validation_share, seed, contradictory)
     manifest.check(rows, classes)
     remarks += [f"Warning: {said}" for said in warnings_of(rows)]
-    rows.to_csv(work / USED, index=False)
-    return Preparation(Photos(rows, squares, classes, recipe), remarks)
+    manifest.refuse_crossing(pd.concat([rows, more]))
+    pd.concat([rows, more]).to_csv(work / USED, index=False)
+    return Preparation(Photos(rows, squares, classes, recipe, more), remarks)
+
+
+def _numbered(rows: pd.DataFrame, more: pd.DataFrame | None, classes: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables, the index counting on from the first to the second. Raises DataError for labels or splits of `more`."""
+    rows = rows.reset_index(drop=True)
+    if more is None:
+        return rows, rows.iloc[:0]
+    if more["split"].isna().any() or rows["split"].isna().any():
+        raise DataError("Photos of several or no classes need a column split, and so does the manifest. Expected train or val.")
+    if twice := sorted(set(rows["path"]) & set(more["path"])):
+        raise DataError(f"The photos {some(twice)} are named in both tables.")
+    possible_classes(more, classes)
+    return rows, more.set_index(pd.RangeIndex(len(rows), len(rows) + len(more)))
 
 
 def _left_out(files: dict[str, list[str]], work: Path) -> list[str]:

@@ -12,19 +12,21 @@ from eye_disease.common.errors import UserError
 from eye_disease.registry.versions import FetchedVersion, resolve_version
 from eye_disease.training import network as networks
 from eye_disease.training import tracking
-from eye_disease.training.dataset import AugmentedPhotos, scale_batch
+from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.loop import BEST, LAST, Epoch, Schedule, read_history, resumed, train
 from eye_disease.training.malloc import keep_freed_memory
 from eye_disease.training.package import Finished, finish
 from eye_disease.training.photos import Photos
 from eye_disease.training.prepare import prepare_photos
 from eye_disease.training.teachers import Teachers
+from eye_disease.training.validation import Validation
+from model_code.keras_model import load_keras
 from model_code.package import ModelFacts, keras_file
 from model_code.preprocessing import Recipe
 from model_code.schema import MODEL_NAME
 
-OPTIONS = "options.json"
-"""In the work folder: what the training was started with."""
+OPTIONS, BLENDED = "options.json", "blended.keras"
+"""In the work folder: what the training was started with; the best epoch's network moved towards another."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Training:
     """Side of the network's input, pixels."""
     frozen: float = 0.0
     """Share of the layers, from the input on, that keep their weights."""
+    fold: bool = False
+    """See training.network.folded."""
+    blend: str = ""
+    """A `.keras` file towards which the trained weights are moved; see training.network.blended."""
+    blend_share: float = 0.3
+    more: pd.DataFrame | None = None
+    """Photos that are not of exactly one class; see training.targets for their labels."""
     teachers: tuple[str, ...] = ()
     """`.keras` files whose mean answer is half of every label."""
     drop_bad: bool = False
@@ -58,11 +67,11 @@ class Training:
 
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
-        names = ("base", "size", "frozen", "drop_bad", "validation_share")
+        names = ("base", "size", "frozen", "fold", "blend", "blend_share", "drop_bad", "validation_share")
         return (
             {name: getattr(self, name) for name in names}
             | asdict(self.schedule)
-            | {"teachers": list(self.teachers), "photos": len(self.rows)}
+            | {"teachers": list(self.teachers), "photos": len(self.rows), "more": 0 if self.more is None else len(self.more)}
         )
 
 
@@ -87,6 +96,7 @@ def run(training: Training) -> Finished:
         training.validation_share,
         schedule.seed,
         _say_progress,
+        training.more,
     )
     for remark in prepared.remarks:
         print(f"Note: {remark}", flush=True)
@@ -94,7 +104,7 @@ def run(training: Training) -> Finished:
     with tracking.tracked(work, options) as tracks:
         history = _train(training, photos, tracks)
         facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
-        finished = finish(work / BEST, photos, training.folder, training.canary, training.output, facts)
+        finished = finish(_blended(training), photos, training.folder, training.canary, training.output, facts)
         if tracks:
             tracking.log_result(finished, history, photos, work)
     return finished
@@ -119,15 +129,13 @@ def _resolved(training: Training) -> tuple[Training, Recipe]:
 def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
     schedule, work = training.schedule, training.work
     started = read_history(work)
-    build = networks.build
-    network = resumed(work) if started else build(training.base, len(photos.classes), training.size, training.frozen)
+    frozen, fold = training.frozen, training.fold
+    network = resumed(work) if started else networks.build(training.base, len(photos.classes), training.size, frozen, fold)
     if started:
         print(f"Going on after epoch {len(started)} in {work}.", flush=True)
     if schedule.epochs == 0:
-        network.save(work / BEST)
+        networks.finished(network, networks.knows_other(training.base)).save(work / BEST)
         return []
-    validation = photos.of("val")
-    pairs = (scale_batch(validation.views, photos.recipe), validation.labels)
     teachers = Teachers(training.teachers, photos.classes, training.size) if training.teachers else None
     augmented = AugmentedPhotos(
         photos.of("train"), schedule.batch, schedule.seed, len(started), schedule.mixup, schedule.gentle_from, teachers
@@ -139,14 +147,25 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
         left = (time.monotonic() - start) / (done - len(started)) * (schedule.epochs - done)
         print(
             f"epoch {done}/{schedule.epochs}: loss {epoch.training_loss:.3f}, validation loss {epoch.validation_loss:.3f}, "
-            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}; "
+            f"accuracy {epoch.accuracy:.3f}, macro-F1 {epoch.macro_f1:.3f}, macro AUROC {epoch.macro_auroc:.3f}, "
+            f"within a source {epoch.within_source:.3f}, other finding {epoch.other_auroc:.3f}; "
             f"{epoch.seconds:.0f} s, about {left / 60:.0f} min left",
             flush=True,
         )
         if tracks:
             tracking.log_epoch(epoch)
 
-    return train(network, augmented, pairs, schedule, work, report)
+    return train(network, augmented, Validation(photos.of("val")), schedule, work, report)
+
+
+def _blended(training: Training) -> Path:
+    """The best epoch's network, moved towards another where that is asked for."""
+    best = training.work / BEST
+    if not training.blend:
+        return best
+    path = training.work / BLENDED
+    networks.blended(load_keras(best), Path(training.blend), training.blend_share).save(path)
+    return path
 
 
 def _check_options(training: Training) -> None:

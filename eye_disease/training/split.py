@@ -60,13 +60,18 @@ def split(rows: pd.DataFrame, validation_share: float, seed: int) -> pd.DataFram
     if rows["split"].isna().any():
         validation = _validation(rows, validation_share, seed)
         rows["split"] = np.where(np.isin(np.arange(len(rows)), validation), "val", "train")
-    sides = rows.groupby("group")["split"].nunique()
-    if crossing := list(sides.index[sides > 1]):
-        raise DataError(f"The groups {some(crossing)} have photos in train and in val. Put each group on one side.")
+    refuse_crossing(rows)
     for name in SPLITS:
         if lacking := sorted(set(rows["label"]) - set(rows["label"][rows["split"] == name])):
             raise DataError(f"The split {name} has no photo of {lacking}. Move some there, or add photos of other patients.")
     return rows
+
+
+def refuse_crossing(rows: pd.DataFrame) -> None:
+    """Raises DataError where a group lies on both sides of the split."""
+    sides = rows.groupby("group")["split"].nunique()
+    if crossing := list(sides.index[sides > 1]):
+        raise DataError(f"The groups {some(crossing)} have photos in train and in val. Put each group on one side.")
 
 
 def _validation(rows: pd.DataFrame, share: float, seed: int) -> np.ndarray:

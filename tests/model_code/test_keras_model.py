@@ -241,6 +241,35 @@ def test_litert_and_keras_runtimes_give_the_same_answer(softmax: bool, tmp_path:
                 assert given[name] == pytest.approx(array, abs=1e-5)
 
 
+def _with_other_finding(name: str = "other_finding", units: int = 1, activation: str | None = None) -> keras.Model:
+    """A network whose second output is, or is like, the logit of another finding."""
+    image = keras.Input((SIDE, SIDE, 3))
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, strides=2, activation="relu")(image))
+    return keras.Model(image, [layers.Dense(3)(pooled), layers.Dense(units, activation=activation, name=name)(pooled)])
+
+
+def test_the_logit_of_another_finding_is_an_output_of_both_runtimes(tmp_path: Path) -> None:
+    path = _saved(_with_other_finding(), tmp_path)
+    model = load_keras(path)
+    check_shape(model, CLASSES, SIDE)
+    assert dissect(model).dense.units == 3
+    (tmp_path / LITERT_FILE).write_bytes(to_litert(model, SIDE))
+    logits, other = model.predict_on_batch(_image())
+    for runtime in (LiteRTRuntime(tmp_path / LITERT_FILE, threads=1), KerasRuntime(path, SIDE, threads=1)):
+        with runtime.session() as infer:
+            outputs = infer(_image())
+        assert set(outputs) == {"output", "embedding", "feature_map", "other_finding"}
+        assert np.shape(outputs["other_finding"]) == ()
+        assert outputs["other_finding"] == pytest.approx(other[0, 0], abs=1e-5)
+        assert outputs["output"] == pytest.approx(logits[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("odd", [{"name": "another"}, {"units": 2}, {"activation": "sigmoid"}])
+def test_a_second_output_that_is_no_logit_of_another_finding_is_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"1 inputs and 2 outputs.*Dense\(1\) named other_finding"):
+        check_shape(_with_other_finding(**odd), CLASSES, SIDE)
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("softmax", [False, True])
 def test_an_own_model_becomes_a_package_that_answers(suffix: str, softmax: bool, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from eye_disease.evaluation.duplicates import Fingerprint, contradicting, find_d
 from eye_disease.evaluation.manifest import LEFT_OUT
 from eye_disease.evaluation.photo_files import NO_PHOTO
 from eye_disease.training.photos import Photos, load_squares
-from eye_disease.training.prepare import DUPLICATES, prepare_photos
+from eye_disease.training.prepare import DUPLICATES, USED, prepare_photos
 from eye_disease.training.split import DataError, check, of_folder, read_manifest, split
 from model_code.preprocessing import Recipe, disc_square, prepare
 from tests.support.photos import encode, fundus
@@ -260,6 +260,34 @@ def test_classes_that_share_their_sources_are_not_warned_of(source: list[str], p
     rows = of_folder(photos).sort_values("path", key=lambda paths: paths.str.split("/").str[1]).assign(source=source)
     prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", drop_bad=False, validation_share=0.3, seed=1)
     assert not any("Warning" in remark for remark in prepared.remarks)
+
+
+def test_photos_of_no_single_class_ride_along_with_their_split(photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).assign(split=["train", "val"] * 10)
+    rows, more = rows.iloc[4:], rows.iloc[:4].assign(label=["other", "not_a", "unsure", "several"], finding=["", "", "", "a|b"])
+    prepared = prepare_photos(rows, photos, None, RECIPE, tmp_path / "work", False, 0.3, seed=1, more=more).photos
+    assert prepared.classes == ("a", "b")
+    assert list(prepared.of("val").more["label"]) == ["not_a", "several"]
+    for path, view in zip(prepared.more["path"], prepared.views_of(prepared.more), strict=True):
+        assert (view == prepare(Image.open(photos / path).convert("RGB"), RECIPE)).all()
+    assert len(pd.read_csv(tmp_path / "work" / USED)) == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"label": "glaucoma"}, "The labels glaucoma are not known. Expected one of a, b; other"),
+        ({"split": None}, "need a column split"),
+        ({"group": "a/12.png"}, "The groups a/12.png have photos in train and in val"),
+        ({"path": "a/12.png"}, "The photos a/12.png are named in both tables"),
+    ],
+)
+def test_more_photos_that_do_not_fit_are_refused(change: dict[str, str], problem: str, photos: Path, tmp_path: Path) -> None:
+    rows = of_folder(photos).assign(split=["train", "val"] * 10).set_index("path", drop=False)
+    rows.loc["a/12.png", "split"] = "val"
+    more = rows.loc[["a/0.png"]].assign(label="other", split="train").assign(**change)
+    with pytest.raises(DataError, match=problem):
+        prepare_photos(rows.drop("a/0.png"), photos, None, RECIPE, tmp_path / "work", False, 0.3, seed=1, more=more)
 
 
 def test_squares_keep_the_order_of_the_rows(photos: Path, tmp_path: Path) -> None:

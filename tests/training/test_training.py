@@ -8,27 +8,22 @@ from pathlib import Path
 import keras
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from eye_disease.training import run as training_run
-from eye_disease.training.augment import augment
-from eye_disease.training.dataset import MAX_REPEATS, AugmentedPhotos, class_weights, mixed_up
+from eye_disease.training.dataset import AugmentedPhotos
 from eye_disease.training.loop import LAST, Schedule, read_history
 from eye_disease.training.malloc import keep_freed_memory
-from eye_disease.training.network import build, scaling_of
 from eye_disease.training.package import Finished
-from eye_disease.training.photos import Photos
 from eye_disease.training.run import Training, run
 from eye_disease.training.split import of_folder
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.classifier import Classifier
-from model_code.package import ModelFacts, keras_file
-from model_code.preprocessing import Recipe, field_of_view
+from model_code.package import LITERT_FILE, ModelFacts, keras_file
+from model_code.runtime import LiteRTRuntime
 from model_code.settings import ServingSettings
-from tests.support.photos import PACKAGE, SAMPLES, encode, fundus
+from tests.support.photos import SAMPLES, encode, fundus
 from tests.support.servers import PROJECT, Served, environment, python
 
 SIZE = 64
@@ -175,6 +170,25 @@ def test_a_trained_network_teaches_another(trained: tuple[Training, Finished], b
         run(replace(taught, teachers=()))
 
 
+@pytest.mark.usefixtures("untracked")
+def test_photos_of_another_finding_train_an_output_of_the_package(photos: Path, base: str, tmp_path: Path) -> None:
+    training = _training(photos, base, tmp_path, epochs=2)
+    rows = training.rows.assign(split=["train", "val"] * 8)
+    more = rows.iloc[:4].assign(label=["other", "other", "not_smooth", "unsure"])
+    rows = rows.iloc[4:]
+    finished = run(
+        replace(training, rows=rows, more=more, fold=True, blend=base, schedule=replace(training.schedule, optimizer="lamb"))
+    )
+    assert np.isfinite(read_history(training.work)[-1].other_auroc)
+    assert finished.facts.classes == ("smooth", "striped"), "the other labels are no classes"
+    assert len(finished.probabilities) == 6
+    with LiteRTRuntime(training.output / LITERT_FILE, threads=1).session() as infer:
+        outputs = infer(np.zeros((1, SIZE, SIZE, 3), np.float32))
+    assert outputs["other_finding"].shape == ()
+    with pytest.raises(ValueError, match=r"other options .*more: 4 -> 3"):
+        run(replace(training, rows=rows, more=more.iloc[:3], fold=True))
+
+
 def test_without_epochs_the_base_is_packaged_as_it_is(photos: Path, trained: tuple[Training, Finished], tmp_path: Path) -> None:
     training, finished = trained
     again = run(_training(photos, str(keras_file(training.output)), tmp_path, epochs=0))
@@ -227,6 +241,7 @@ def test_a_trained_package_registers_and_training_goes_on_from_the_version(
         (["--manifest", "absent.csv"], "absent.csv is not a file"),
         (["--base", "EfficientNetX9"], "expected a .keras file, models:/NAME/VERSION or one of"),
         (["--base", "absent.keras"], "absent.keras is not a Keras model file"),
+        (["--optimizer", "sgd"], "optimizer='sgd' is not known. Expected one of adamw, lamb"),
     ],
 )
 @pytest.mark.usefixtures("untracked")
@@ -240,128 +255,6 @@ def test_what_cannot_be_trained_is_said_in_a_line(
     monkeypatch.setattr("sys.argv", given)
     with pytest.raises(SystemExit, match=problem):
         train.main()
-
-
-def _dataset(labels: list[str], squares: np.ndarray | None = None, **options: float) -> AugmentedPhotos:
-    held = np.zeros((len(labels), 32, 32, 3), np.uint8) if squares is None else squares
-    classes = tuple(sorted(set(labels)))
-    return AugmentedPhotos(Photos(pd.DataFrame({"label": labels}), held, classes, Recipe(32)), batch=4, seed=1, **options)
-
-
-def test_rare_classes_are_repeated_and_weighed() -> None:
-    dataset = _dataset(["common"] * 12 + ["rare"] * 3)
-    batches = [dataset[i] for i in range(len(dataset))]
-    shown = np.concatenate([labels for _, labels, _ in batches]).sum(axis=0)
-    assert shown.tolist() == [12, 3 * MAX_REPEATS]
-    weights = np.concatenate([weights for *_, weights in batches])
-    assert weights.mean() == pytest.approx(1, abs=1e-5)
-    assert weights.max() / weights.min() == pytest.approx(np.sqrt(12 / 6), rel=1e-5)
-    assert class_weights(np.array([100, 100])).tolist() == [1, 1]
-
-
-def test_an_epoch_is_the_same_after_resuming() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint8)
-    labels = ["a"] * 5 + ["b"] * 4
-    whole, resumed = _dataset(labels, squares), _dataset(labels, squares, epoch=1)
-    first = whole[0][0]
-    whole.on_epoch_end()
-    for i in range(len(whole)):
-        assert all((ours == theirs).all() for ours, theirs in zip(whole[i], resumed[i], strict=True))
-    assert (whole[0][0] != first).any()
-
-
-def test_mixed_photos_carry_both_answers_by_their_shares() -> None:
-    colours = np.float32([0, 60, 120, 180, 240])
-    views = np.ones((5, 4, 4, 3), np.float32) * colours[:, None, None, None]
-    mixed, answers, weights = mixed_up((views, np.eye(5, dtype=np.float32), colours), 0.4, np.random.default_rng(3))
-    assert mixed.shape == views.shape
-    assert answers.sum(axis=1) == pytest.approx(1)
-    assert answers.argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
-    assert mixed[:, 2, 2, 1] == pytest.approx(answers @ colours, abs=1e-3)
-    assert weights == pytest.approx(answers @ colours, abs=1e-3)
-    assert 0.5 <= np.diag(answers).min() < 0.95
-
-
-def test_mixup_leaves_augmentation_and_order_as_they_are() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-    plain, mixing = _dataset(["a"] * 8 + ["b"], squares), _dataset(["a"] * 8 + ["b"], squares, mixup=0.4)
-    assert not np.array_equal(plain[0][0], mixing[0][0])
-    assert np.array_equal(plain[0][1].argmax(axis=1), mixing[0][1].argmax(axis=1))
-    assert np.array_equal(mixing[0][0], mixing[0][0])
-
-
-def test_the_last_epochs_are_gentle_and_mix_nothing() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
-    labels = ["a"] * 5 + ["b"] * 4
-    assert Schedule(epochs=10, gentle=0.3).gentle_from == 7
-    for gentle_from, mixed in ((1, False), (2, True)):
-        dataset = _dataset(labels, squares, mixup=0.4, gentle_from=gentle_from, epoch=1)
-        answers = np.concatenate([dataset[i][1] for i in range(len(dataset))])
-        assert (len(np.unique(answers)) > 2) is mixed
-
-
-def test_augmented_views_stay_in_range_and_in_the_field_of_view() -> None:
-    squares = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
-    views = augment(tf.constant(squares), tf.random.Generator.from_seed(1)).numpy()
-    assert views.shape == (32, 64, 64, 3)
-    assert np.isfinite(views).all()
-    assert -1 < views.min() <= views.max() < 256
-    assert not views[:, field_of_view(64) == 0].any()
-    cut = (views[:, 0:4, 28:36].max(axis=(1, 2, 3)) == 0).mean()
-    assert 0.1 < cut < 0.9, "the frame is cut for some photos, not for all"
-
-
-def test_augmentation_makes_the_colours_of_two_cameras_overlap() -> None:
-    """Which of two tints a photo had is hard to tell once it is made to look as if by another camera."""
-    red, blue = (np.tile(np.uint8(colour), (64, 64, 64, 1)) for colour in ((180, 90, 60), (120, 90, 120)))
-    texture = np.random.default_rng(0).integers(-20, 20, (128, 64, 64, 1))
-    squares = (np.concatenate([red, blue]) + texture).clip(0, 255).astype(np.uint8)
-    order = np.random.default_rng(1).permutation(128)
-    views = augment(tf.constant(squares[order]), tf.random.Generator.from_seed(1), strange=0.5).numpy()
-    middle = views[:, 20:44, 20:44].mean(axis=(1, 2))
-    tint = middle[:, 0] - middle[:, 2]
-    was_red = order < 64
-    threshold = np.median(tint)
-    assert (tint[was_red] < threshold).mean() > 0.12
-    assert (tint[~was_red] > threshold).mean() > 0.12
-
-
-def test_a_head_is_kept_where_it_fits_and_new_where_not(base: str, tmp_path: Path) -> None:
-    assert build(base, classes=3, size=SIZE, frozen=0.0).output.shape == (None, 3)
-    bundled = str(keras_file(PACKAGE))
-    kept = build(bundled, classes=4, size=224, frozen=0.3)
-    assert kept.layers[-1].get_weights()[0] == pytest.approx(keras.models.load_model(bundled).layers[-1].get_weights()[0])
-    assert not any(layer.trainable for layer in kept.layers[: int(0.3 * len(kept.layers))])
-    assert kept.layers[-1].trainable
-    assert build(bundled, classes=5, size=224, frozen=0.0).output.shape == (None, 5)
-
-
-def test_a_base_of_another_size_keeps_its_weights(tmp_path: Path) -> None:
-    image = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.ReLU(name="map")(keras.layers.Conv2D(4, 3, strides=2)(image))
-    head = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
-    fixed = keras.Model(image, head)
-    fixed.save(tmp_path / "fixed.keras")
-    larger = build(str(tmp_path / "fixed.keras"), 3, SIZE + 16, 0.0)
-    assert larger.input_shape == (None, SIZE + 16, SIZE + 16, 3)
-    flat = np.full((1, SIZE, SIZE, 3), 7, np.float32)
-    expected = fixed.predict_on_batch(flat)
-    assert larger.predict_on_batch(np.full((1, SIZE + 16, SIZE + 16, 3), 7, np.float32)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_base_without_a_feature_map_is_refused(tmp_path: Path) -> None:
-    image = keras.Input((8, 8, 3))
-    keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(image))).save(tmp_path / "flat.keras")
-    with pytest.raises(ValueError, match="no feature map under a mean pooling"):
-        build(str(tmp_path / "flat.keras"), classes=2, size=8, frozen=0.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "scaling"),
-    [("EfficientNetB0", "none"), ("InceptionV3", "tf"), ("ResNet50", "caffe"), ("DenseNet121", "torch")],
-)
-def test_the_scaling_of_a_keras_application_is_found(name: str, scaling: str) -> None:
-    assert scaling_of(name) == scaling
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have rules of their own")

@@ -188,8 +188,9 @@ def register(file: Path) -> Found:
     import mlflow
     import pandas as pd
 
+    from eye_disease.common.environment import changed
     from eye_disease.registry.keras_import import package_own_model
-    from eye_disease.registry.mlflow_model import records_discarded, save_package
+    from eye_disease.registry.mlflow_model import save_package
     from model_code.canary import canary_photo
     from model_code.preprocessing import Recipe
 
@@ -199,7 +200,7 @@ def register(file: Path) -> Found:
         recipe = Recipe(FAMILIES[file.parent.name], crop="none", scaling="none")
         facts = package_own_model(file, package, "own", CLASSES, recipe)
         save_package(package, Path(temporary) / "model", "1")
-        with records_discarded():
+        with changed(INFERENCE_LOG_DIR=f"{temporary}/records"):
             model = mlflow.pyfunc.load_model(str(Path(temporary) / "model"))
             answer = model.predict(pd.DataFrame({"image": [canary_photo(package)]}), params={"explain": True}).iloc[0]
         agreement = facts.provenance.get("keras_agreement", {"largest_difference": float("nan")})

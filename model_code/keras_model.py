@@ -49,11 +49,14 @@ def load_keras(path: Path) -> keras.Model:
     except (OSError, TypeError, ValueError) as error:  # what Keras raises for a broken file and for a layer it does not know
         unknown = re.search(r"(Could not locate \w+|Unknown \w+:) '\w+'", str(error))
         reason = unknown[0] if unknown else str(error).strip().splitlines()[0]
-        raise ModelError(f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers.") from error
+        raise ModelError(
+            f"{path} cannot be loaded ({reason}). Expected a .keras or .h5 file of Keras' own layers; register.py takes others "
+            "with --custom-objects."
+        ) from error
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise ModelError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
-        model = keras.Model(model.inputs, model.outputs)
+        model = keras.Model(model.inputs[0], model.outputs[0])
     return flattened(model)
 
 

@@ -26,6 +26,8 @@ LONG = (
     "test_champion_challenger.py",
     "test_profile_spark.py",
     "test_resolve.py",
+    "test_keras_source.py",
+    "test_applications.py",
 )
 """Files that take half a minute or more, the longest first."""
 PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")

@@ -56,7 +56,7 @@ def load_keras(path: Path) -> keras.Model:
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise ModelError(f"{path} has no fixed input shape. Save it with an input layer (keras.Input).")
-        model = keras.Model(model.inputs, model.outputs)
+        model = keras.Model(model.inputs[0], model.outputs[0])
     return flattened(model)
 
 

@@ -24,6 +24,7 @@ _GONE = {
     "BatchNormalization": {"renorm", "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size", "adjustment"},
 }
 """Class -> arguments that Keras 3 has not, and that change no answer."""
+_GONE_FROM_ALL = {"batch_input_shape", "rng_type", "force_generator"}
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "__operators__.add": keras.ops.add,
     "__operators__.getitem": lambda x, slice_spec: x[_slices(slice_spec)],
@@ -96,7 +97,7 @@ def _layer(layer: Config, objects: Mapping[str, Any]) -> keras.layers.Layer:
     config = {
         name: value
         for name, value in layer["config"].items()
-        if not name.endswith(_FOR_TRAINING) and name not in _GONE.get(kind, set()) | {"batch_input_shape"}
+        if not name.endswith(_FOR_TRAINING) and name not in _GONE.get(kind, set()) | _GONE_FROM_ALL
     }
     if kind == "LeakyReLU" and "alpha" in config:
         config["negative_slope"] = config.pop("alpha")

@@ -5,6 +5,7 @@ one Keras in a process. FOLDER gets the model as HDF5 (MODEL) and photos of nois
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def main(source: Path, folder: Path, layers_file: Path | None) -> None:
     model = tf_keras.models.load_model(source, custom_objects=objects, compile=False)
     if not getattr(model, "inputs", None):
         raise ValueError("it is no functional or sequential model with a fixed input shape")
+    if "mixed_" in (config := model.to_json()):  # computed in float32, as it will be served, so that rounding is no difference
+        whole = re.sub("mixed_b?float16", "float32", config)
+        weights, model = model.get_weights(), tf_keras.models.model_from_json(whole, custom_objects=objects)
+        model.set_weights(weights)
     rng = np.random.default_rng(0)
     shape = [side or _ANY_SIDE for side in model.input_shape[1:]]
     photos = np.concatenate([rng.uniform(0, 255, (2, *shape)), rng.uniform(-1, 1, (2, *shape))]).astype("float32")

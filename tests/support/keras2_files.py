@@ -59,7 +59,9 @@ def _mixed() -> keras.Model:
 def _nested(caffe: bool) -> keras.Model:
     """As transfer learning is taught: the application's own scaling, its network called as a layer, a head."""
     scaled = keras.applications.resnet if caffe else keras.applications.mobilenet_v2
-    base = keras.applications.MobileNet(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3), alpha=0.25)
+    image = keras.Input((SIDE, SIDE, 3))
+    convolved = layers.BatchNormalization()(layers.Conv2D(8, 3, strides=2, activation="relu")(image))
+    base = keras.Model(image, layers.Conv2D(8, 3, activation="relu")(convolved))
     base.trainable = False
     image = keras.Input((SIDE, SIDE, 3))
     maps = base(scaled.preprocess_input(image), training=False)
@@ -95,9 +97,10 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 def _spread(model: keras.Model, photos: np.ndarray) -> None:
     """Make the answers differ from photo to photo, so that a wrong one is told from a right one."""
     dense = model.layers[-1]
-    logits = np.log(np.asarray(model(photos, training=False), np.float64) + 1e-12)
-    moved = (logits - logits.mean(axis=1, keepdims=True)).std(axis=0).mean()
-    dense.kernel.assign(dense.kernel * float(np.clip(1 / max(moved, 1e-9), 1e-3, 1e3)))
+    embedding = np.asarray(keras.Model(model.inputs, dense.input)(photos, training=False), np.float64)
+    kernel = np.asarray(dense.kernel, np.float64)
+    kernel /= max((embedding @ kernel).std(axis=0).mean(), 1e-6)
+    dense.set_weights([kernel, -(embedding @ kernel).mean(axis=0)])
 
 
 def main(folder: Path) -> None:

@@ -43,9 +43,10 @@ def answer_columns(outputs: Mapping[str, np.ndarray], facts: ModelFacts, statist
 def decide(answer: Mapping[str, Any], facts: ModelFacts) -> str:
     """The decision (of schema.DECISIONS) that the other columns of an answer lead to."""
     hazy = answer["predicted_class"] == HAZY
-    if answer["out_of_distribution"] or (answer["gradable"] is False and not hazy):
+    if (answer["out_of_distribution"] or answer["gradable"] is False) and not hazy:
         return "retake"
     doubts = (
+        answer["out_of_distribution"],
         answer["low_confidence"],
         answer["unfamiliar_camera"],
         answer["other_finding"],

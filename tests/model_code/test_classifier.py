@@ -242,7 +242,7 @@ def test_a_heatmap_is_there_only_when_asked_for(classifier: Classifier, retina: 
     answer = classifier.classify(retina, explain=True).answer
     assert list(answer)[-1] == "heatmap_png"
     heatmap = Image.open(io.BytesIO(base64.b64decode(answer["heatmap_png"])))
-    assert (heatmap.format, heatmap.size) == ("PNG", (224, 224))
+    assert (heatmap.format, heatmap.size) == ("PNG", (FACTS.recipe.input_size,) * 2)
     assert classifier.classify(None, explain=True).answer["heatmap_png"] is None
 
 

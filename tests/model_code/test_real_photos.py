@@ -56,7 +56,7 @@ def test_the_way_a_photo_is_saved_changes_neither_class_nor_decision(classifier:
         for name, found in changed.items():
             found += (again[name] != plain[name]).tolist()
     shares = {name: float(np.mean(found)) for name, found in changed.items()}
-    assert shares["predicted_class"] <= 0.04, shares
+    assert shares["predicted_class"] <= 0.06, shares
     assert shares["decision"] <= 0.08, shares
 
 

@@ -191,7 +191,7 @@ GOOD, RUINED = -1.0, 1.0
         (SURE, 0.0, RUINED, ("retake", False, False, False, False)),
         (UNSURE, 12.0, RUINED, ("retake", True, False, True, True)),
         (HAZY, 0.0, RUINED, ("review", False, False, False, False)),
-        (HAZY, 12.0, RUINED, ("retake", False, False, True, True)),
+        (HAZY, 12.0, RUINED, ("review", False, False, True, True)),
     ],
 )
 def test_the_decision_follows_confidence_quality_and_familiarity(

@@ -62,7 +62,8 @@ def plot_separations(within: WithinSource, path: Path) -> None:
     axes = figure.subplots()
     for row, one in enumerate(found):
         auroc, colour = one.auroc, "grey" if one.source == POOLED else "tab:blue"
-        reach = [[auroc.value - auroc.low], [auroc.high - auroc.value]]
+        # At 0 or 1 an interval that is made on another scale may end a rounding error before its middle.
+        reach = [[max(auroc.value - auroc.low, 0.0)], [max(auroc.high - auroc.value, 0.0)]]
         axes.errorbar(auroc.value, row, xerr=reach, fmt="o", color=colour, capsize=3)
     axes.axvline(0.5, color="tab:red", linewidth=1)
     axes.set_yticks(range(len(found)), [f"{one.name}, {one.source}" for one in found])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eye_disease.training.degrade import DEGRADATIONS
+from eye_disease.training.degrade import DEGRADATIONS, RUINING
 from model_code.classifier import Classifier
+from model_code.decision import HAZY
 from model_code.familiarity import is_gradable, is_unfamiliar, ood_score, quality_margin, source_distance
 from model_code.package import Statistics
 from model_code.settings import ServingSettings
@@ -50,13 +51,15 @@ def test_a_model_without_fitted_statistics_says_nothing() -> None:
     assert is_gradable(style, Statistics()) is None
 
 
-@pytest.mark.parametrize("way", DEGRADATIONS)
+@pytest.mark.parametrize("way", RUINING)
 def test_a_ruined_photo_must_be_retaken(way: str, retina: bytes) -> None:
+    """Or be shown to a specialist, where it may be the haze of a cataract."""
     classifier = Classifier(PACKAGE, "1", ServingSettings.from_env({}))
     photo = np.asarray(Image.open(io.BytesIO(retina)).convert("RGB").resize((400, 400)))
     rng = np.random.default_rng(5)
     ruined = [classifier.classify(encode(Image.fromarray(DEGRADATIONS[way](photo, rng)), "PNG")).answer for _ in range(5)]
-    assert sum(answer["decision"] == "retake" for answer in ruined) >= 4
+    hazy = [answer["decision"] == "review" and answer["predicted_class"] == HAZY for answer in ruined]
+    assert sum(one or answer["decision"] == "retake" for one, answer in zip(hazy, ruined, strict=True)) >= 4
 
 
 def test_a_healthy_eye_by_a_camera_never_seen_is_not_reported(retina: bytes) -> None:

@@ -114,7 +114,7 @@ def test_the_expected_answer_is_up(canary: Canary) -> None:
     [
         (503, (200, {}), "/ping: HTTP status 503.", False),
         (200, (500, {}), "The canary photo was not answered: HTTP status 500.", False),
-        (200, (200, {"predicted_class": "normal"}), "predicted_class is 'normal', expected", True),
+        (200, (200, {"predicted_class": "cataract"}), "predicted_class is 'cataract', expected", True),
         (200, (200, {"confidence": 0.5}), "The answer to the canary photo is wrong: confidence is 0.5, expected 0.9", True),
         (200, (200, {"confidence": None}), "confidence is None", True),
         (200, (200, {"error_code": "internal_error"}), "answered with the error internal_error", True),

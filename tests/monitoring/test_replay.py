@@ -34,11 +34,12 @@ def test_the_same_photo_gets_the_same_answer(served: Served, retina: bytes, tmp_
     assert (done.record["model_name"], done.record["model_version"]) == (NAME, "1")
     assert len(read_records(served.records)) == before
 
-    told = dict(done.record) | {"predicted_class": "normal", "prob_normal": 0.9}
+    assert done.answer["predicted_class"] != "cataract"
+    told = dict(done.record) | {"predicted_class": "cataract", "prob_normal": 0.9}
     append(tmp_path / NAME / "1", told, segment="20260301T12-p0.jsonl")
     other = replay(Storage(str(tmp_path)), answer["prediction_id"], retina)
     assert not other.same
-    assert any(one.startswith("predicted_class is") and "expected 'normal'" in one for one in other.differences)
+    assert any(one.startswith("predicted_class is") and "expected 'cataract'" in one for one in other.differences)
     assert any(one.startswith("prob_normal is") for one in other.differences)
 
 

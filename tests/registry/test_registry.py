@@ -10,6 +10,7 @@ import mlflow
 import pytest
 
 from eye_disease.cli import register
+from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.registry.register import RegistrationError, register_package
 from tests.support.servers import PROJECT, python, serve_model
 from tests.support.versions import passes_fetched
@@ -73,8 +74,9 @@ def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], c
     assert (folder / "input_example.json").is_file()
     assert not list(folder.rglob("*.pkl"))
     logged = client.get_run(version.run_id).data
-    assert logged.metrics["validation_accuracy"] > 0.8
-    assert logged.params["model.input_size"] == "224"
+    provenance = json.loads((BUNDLED_PACKAGE / "model.json").read_text())["provenance"]
+    assert logged.metrics["validation_accuracy"] == pytest.approx(provenance["validation"]["accuracy"]["value"])
+    assert logged.params["model.input_size"] == "288"
 
 
 def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowClient) -> None:

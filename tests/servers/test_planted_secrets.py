@@ -49,7 +49,9 @@ class Echo(BaseHTTPRequestHandler):
     """A proxy that is misconfigured: tells in its error page all that it was sent."""
 
     def do_GET(self) -> None:
-        body = json.dumps({"error_code": "INTERNAL_ERROR", "message": f"{self.path} {dict(self.headers)}"}).encode()
+        # The login first: a long message is cut.
+        sent = dict(sorted(self.headers.items(), key=lambda header: header[0] != "Authorization"))
+        body = json.dumps({"error_code": "INTERNAL_ERROR", "message": f"{sent} {self.path}"}).encode()
         self.send_response(400)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

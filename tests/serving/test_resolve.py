@@ -164,7 +164,7 @@ def test_a_wrong_setting_stops_the_start(tmp_path: Path) -> None:
 
 def _spoil(folder: Path) -> None:
     expected = folder / "artifacts" / "package" / "canary.json"
-    expected.write_text(json.dumps(json.loads(expected.read_text()) | {"predicted_class": "normal"}))
+    expected.write_text(json.dumps(json.loads(expected.read_text()) | {"predicted_class": "cataract", "confidence": 0.5}))
 
 
 def test_a_refused_version_is_no_unreachable_registry(

@@ -50,8 +50,8 @@ def _from_sixteen_bits(image: Image.Image, factor: int, bits: int, inverted: boo
 
 
 def _from_transparent(image: Image.Image, factor: int) -> Image.Image:
-    alphas = [strip.convert("RGBA").getchannel("A").getextrema() for strip in _strips(image, factor)]
-    if min(low for low, _ in alphas) < max(high for _, high in alphas):
+    alphas = [np.asarray(strip.convert("RGBA").getchannel("A")) for strip in _strips(image, factor)]
+    if min(int(alpha.min()) for alpha in alphas) < max(int(alpha.max()) for alpha in alphas):
         return _assembled(image, factor, (_over_black(strip.convert("RGBA")) for strip in _strips(image, factor)))
     # A channel that is the same everywhere says nothing: it was added by a program that did not fill it.
     rgb = _assembled(image, factor, (strip.convert("RGBA").convert("RGB") for strip in _strips(image, factor)))
@@ -87,7 +87,7 @@ def _reduced(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _brightest(rgb: Image.Image) -> int:
-    return max(high for _, high in rgb.getextrema())
+    return int(np.asarray(rgb).max())
 
 
 def _few_bits() -> ImageError:

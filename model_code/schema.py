@@ -3,7 +3,7 @@
 from typing import Any
 
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from model_code.embedding import LOGGED_COMPONENTS
 from model_code.quality import STATISTICS
@@ -76,11 +76,11 @@ def signature(classes: tuple[str, ...]) -> ModelSignature:
     `image` is declared as a string so that every payload reaches the model as it was sent, bytes included; and as optional,
     so that a table without it reaches the model too: MLflow's own refusal repeats the request, photos and all.
     """
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "image", required=False),
         ColSpec(DataType.string, "image_id", required=False),
         ColSpec(DataType.string, "site", required=False),
     ]
-    outputs = [ColSpec(kind, name, required=False) for name, kind in answer_types(classes).items()]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name, required=False) for name, kind in answer_types(classes).items()]
     params = [ParamSpec(name, DataType.boolean, default) for name, default in PARAMS.items()]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))

@@ -54,7 +54,8 @@ class Audit:
         first, second = self.pairs["first"].to_numpy(int), self.pairs["second"].to_numpy(int)
         if self.rows["split"].isna().any():
             return self.pairs.iloc[:0]
-        return self.pairs[split[first] != split[second]]
+        across: pd.DataFrame = self.pairs[split[first] != split[second]]
+        return across
 
     @property
     def told_without_the_eye(self) -> list[Probe]:

@@ -51,7 +51,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
-            found = client.get_experiment_by_name(name)  # somebody else was first
+            return experiment_id(client, name)  # somebody else was first
     if found.lifecycle_stage == "deleted":
         raise TrackingUnavailableError(
             f"The experiment {one_line(name)} was deleted. Restore it: "

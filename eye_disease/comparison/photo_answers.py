@@ -100,7 +100,8 @@ def read_photo_answers(
 def _read(store: RecordStore, wanted: Callable[[pa.RecordBatch], pa.Array]) -> pd.DataFrame:
     """The wanted records in the order of their timestamps."""
     batches = [batch.filter(wanted(batch)) for batch in store.read_batches(list(_TYPES))]
-    return pa.Table.from_batches(batches, pa.schema(_TYPES)).to_pandas().sort_values("timestamp", kind="stable")
+    records: pd.DataFrame = pa.Table.from_batches(batches, pa.schema(_TYPES)).to_pandas()
+    return records.sort_values("timestamp", kind="stable")
 
 
 def _labels_by_photo(records: pd.DataFrame, labels: Labels) -> pd.Series:

@@ -91,7 +91,7 @@ def _sequential(layers: list[Config], name: str | None, objects: Mapping[str, An
 
 
 def _layer(layer: Config, objects: Mapping[str, Any]) -> keras.layers.Layer:
-    kind = PLAIN.get(layer["class_name"], layer["class_name"])
+    kind = str(PLAIN.get(layer["class_name"], layer["class_name"]))
     if "layers" in layer["config"]:
         return _model(layer, objects)
     config = {

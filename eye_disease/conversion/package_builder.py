@@ -80,4 +80,4 @@ def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
 def _class_weights(anatomy: Anatomy) -> np.ndarray | None:
     if anatomy.feature_map is None:
         return None
-    return anatomy.dense.kernel.numpy().reshape(anatomy.embedding.shape[-1], -1)
+    return np.asarray(anatomy.dense.kernel.numpy().reshape(anatomy.embedding.shape[-1], -1))

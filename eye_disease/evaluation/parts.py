@@ -31,12 +31,12 @@ class Answers:
     @property
     def answered(self) -> np.ndarray:
         """str (N,): the likeliest class."""
-        return np.array(self.classes)[self.probabilities.argmax(axis=1)]
+        return np.asarray(np.array(self.classes)[self.probabilities.argmax(axis=1)])
 
     @property
     def right(self) -> np.ndarray:
         """bool (N,)"""
-        return self.answered == self.column("label")
+        return np.asarray(self.answered == self.column("label"))
 
     def column(self, name: str) -> np.ndarray:
         """A column of the photos, str (N,)."""

@@ -11,7 +11,7 @@ from eye_disease.monitoring.metrics import Point, prediction_points, window_poin
 from eye_disease.monitoring.spool import Batch
 from eye_disease.monitoring.window import Window
 
-_EVENTS = {"raise": "raised", "clear": "cleared"}
+_EVENTS: dict[str, Event] = {"raise": "raised", "clear": "cleared"}
 
 
 def batch_id(model: str, version: str, number: int) -> str:
@@ -52,11 +52,11 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         "drift_detected": float(verdict.status == "drift"),
         "error_count": whole.failed,
         "model_load_time_seconds": found.load_time_seconds,
-        "health_check_response_time_ms": found.health and found.health.response_time_ms,
-        "estimated_accuracy": verdict.estimate and verdict.estimate.accuracy,
-        "realised_accuracy": realised and realised.accuracy and realised.accuracy.value,
+        "health_check_response_time_ms": found.health.response_time_ms if found.health else None,
+        "estimated_accuracy": verdict.estimate.accuracy if verdict.estimate else None,
+        "realised_accuracy": realised.accuracy.value if realised and realised.accuracy else None,
         **_reported(found),
-        "realised_calibration_error": realised and realised.calibration_error,
+        "realised_calibration_error": realised.calibration_error if realised else None,
     }
     for check in verdict.checks:
         if check.site is None:
@@ -69,12 +69,16 @@ def _reported(found: Findings) -> dict[str, float | None]:
     """What labels say of reported answers, and what was promised of them; the limits are those of 95 % intervals."""
     realised, promise = found.realised, found.promise
     shares = {
-        "realised_error_among_reported": realised and realised.error_among_reported,
-        "realised_missed": realised and realised.missed,
+        "realised_error_among_reported": realised.error_among_reported if realised else None,
+        "realised_missed": realised.missed if realised else None,
     }
-    figures: dict[str, float | None] = {"promised_error_among_reported": promise and promise.max_error}
+    figures: dict[str, float | None] = {"promised_error_among_reported": promise.max_error if promise else None}
     for name, share in shares.items():
-        figures |= {name: share and share.value, f"{name}_low": share and share.low, f"{name}_high": share and share.high}
+        figures |= {
+            name: share.value if share else None,
+            f"{name}_low": share.low if share else None,
+            f"{name}_high": share.high if share else None,
+        }
     return figures
 
 

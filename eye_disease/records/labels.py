@@ -7,11 +7,11 @@ Of a file that is damaged, the statements that can be read are kept as another o
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from eye_disease.records.state_file import StateFileError, read_bytes, set_aside
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import StoreError, StoreSnapshot, find_stores
 
+_Row: TypeAlias = Mapping[Any, Any]
 _logger = logging.getLogger(__name__)
 BETWEEN_ID_AND_RECORD = timedelta(hours=1)
 """A prediction's id is made before its record's timestamp: at most the time a request takes."""
@@ -162,7 +163,7 @@ class LabelBook:
                     _logger.error("%s version %s is left out: %s", store.model, store.version, error)
         return found
 
-    def _checked(self, rows: Iterable[tuple[int, dict[str, Any]]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
+    def _checked(self, rows: Iterable[tuple[Any, _Row]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
         """(line, row) -> labels, and line -> what is wrong. Raises FeedbackError where the model's classes are not known."""
         classes = self.classes()
         if not classes:
@@ -208,9 +209,9 @@ def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
     if not times:
         return set()
     wanted, found = pa.array(ids, pa.string()), set[str]()
-    span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
+    start, end = min(times) - BETWEEN_ID_AND_RECORD, max(times) + BETWEEN_ID_AND_RECORD
     for held in stores:
-        for batch in held.read_batches(["prediction_id"], **span) if held.classes else ():
+        for batch in held.read_batches(["prediction_id"], start=start, end=end) if held.classes else ():
             column = batch["prediction_id"]
             found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
     return found
@@ -250,7 +251,7 @@ def _readable(content: bytes) -> tuple[list[Label], list[int]]:
     return labels, wrong
 
 
-def _label(row: dict[str, Any], by: str, at: datetime, classes: set[str]) -> Label:
+def _label(row: _Row, by: str, at: datetime, classes: set[str]) -> Label:
     prediction_id = str(prediction_uuid(row["prediction_id"] or ""))
     label = str(row["label"] or "").strip()
     if label not in classes:
@@ -258,10 +259,10 @@ def _label(row: dict[str, Any], by: str, at: datetime, classes: set[str]) -> Lab
     return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at))
 
 
-def _moment(value: object) -> datetime:
+def _moment(value: Any) -> datetime:
     """When something was said. Raises FeedbackError for what is no time, or one at which nothing can have been said."""
     try:
-        moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined]
+        moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())
     except (ValueError, AttributeError) as error:
         raise FeedbackError(f"at={value!r} is not a time. Expected ISO 8601, as 2026-03-01T12:00:00Z.") from error
     moment = _utc(moment)

@@ -92,7 +92,7 @@ class Storage:
         """The bytes of a file from `start` on, at most `length`. Raises FileNotFoundError."""
         with self.filesystem.open_input_file(self.full(path)) as file:
             file.seek(start)
-            return file.read(length) if length is not None else file.read()
+            return bytes(file.read(length) if length is not None else file.read())
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a file: whatever happens, it then holds the old bytes or the new ones, and the new ones last."""
@@ -142,7 +142,8 @@ class Storage:
         return f"{self.root}/{path}".rstrip("/")
 
     def _list(self, path: str, recursive: bool) -> list[pafs.FileInfo]:
-        return self.filesystem.get_file_info(pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True))
+        chosen = pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True)
+        return list(self.filesystem.get_file_info(chosen))
 
 
 def _entry(info: pafs.FileInfo) -> Entry:

@@ -171,7 +171,7 @@ class RecordStore:
 
     def columns(self) -> list[str]:
         """Names of the columns that the version's records have."""
-        return self.snapshot().schema.names
+        return list(self.snapshot().schema.names)
 
     def remove_uncommitted(self, commit: int) -> None:
         """Remove what a killed run has left of the commit that it was writing; its lines are still in their segments."""

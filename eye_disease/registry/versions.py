@@ -161,7 +161,11 @@ def look(client: MlflowClient, name: str) -> Seen:
     return Seen(
         {str(one.version): one.current_stage or NO_STAGE for one in versions},
         {alias: str(version) for alias, version in aliases.items() if alias in ALIASES.values()},
-        {str(one.version): datetime.fromtimestamp(one.last_updated_timestamp / 1000, UTC) for one in versions},
+        {
+            str(one.version): datetime.fromtimestamp(one.last_updated_timestamp / 1000, UTC)
+            for one in versions
+            if one.last_updated_timestamp
+        },
     )
 
 

@@ -88,7 +88,8 @@ def retrain(
         name, version = resolve_version(asked.base)
         folder = RunFolder.unfinished(asked.work)
         if folder and ((plan := folder.plan()).name, plan.base) != (name, version):
-            say(f"{folder.path} starts from {plan.name} version {plan.base}, which {asked.base} is not any more: given up.")
+            based = f"based on {plan.name} version {plan.base}, but {asked.base} is version {version} now"
+            say(f"Abandoned {folder.path}: {based}.")
             folder.write("result", {"given_up": f"{asked.base} is {name} version {version} now"})
             folder = None
         if folder:

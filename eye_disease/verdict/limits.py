@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from model_code.settings import read_int, read_number
 
@@ -53,11 +53,13 @@ class DriftLimits:
     def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
         """Read every DRIFT_* setting. Raises SettingError for the first wrong one."""
         env = os.environ if env is None else env
-        integers = {
+        integers: dict[str, Any] = {
             name: read_int(env, f"DRIFT_{name.upper()}", getattr(cls, name))
             for name in ("min_predictions", "max_wait_hours", "raise_after", "clear_after")
         }
-        numbers = {name: read_number(env, f"DRIFT_{name.upper()}", getattr(cls, name), *span) for name, span in _RANGES.items()}
+        numbers: dict[str, Any] = {
+            name: read_number(env, f"DRIFT_{name.upper()}", getattr(cls, name), *span) for name, span in _RANGES.items()
+        }
         return cls(**integers, **numbers)
 
 

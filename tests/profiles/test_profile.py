@@ -240,6 +240,7 @@ def test_the_generic_layout_needs_no_records() -> None:
 
 
 def test_neither_tensorflow_nor_mlflow_is_imported() -> None:
-    code = "import sys, eye_disease.profiles.reference, eye_disease.profiles.estimate; print({'mlflow', 'tensorflow'} & set(sys.modules))"
+    modules = "eye_disease.profiles.reference, eye_disease.profiles.estimate"
+    code = f"import sys, {modules}; print({{'mlflow', 'tensorflow'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

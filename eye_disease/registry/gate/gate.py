@@ -97,6 +97,7 @@ def _judge(
             return servers.enter_context(on_trial(version.folder, settings.env_manager, settings.timeout_seconds))
 
         # Both start at once; the agreement above has been recomputed by then and does not slow them.
+        files = photos.rows["file"].tolist() if photos else []
         trial, other = start(candidate), start(compared) if compared and photos else None
         up = loads(trial, settings.env_manager)
         checks = [up, *checks, comparison]
@@ -106,11 +107,11 @@ def _judge(
             _wait_for_production(other)
         try:
             checks[1:1] = served_checks(candidate, trial, settings)
-            answers = list(trial.answers(photos.rows["file"].tolist())) if photos else None
+            answers = list(trial.answers(files))
         except TrialError as error:
             broken = Check.fact("answers", "none", "an answer to every request", str(error))
             return Judgement("nothing: the version stopped answering", []), [*checks, broken]
-        before = list(other.answers(photos.rows["file"].tolist())) if other else None
+        before = list(other.answers(files)) if other else None
     if photos:
         judgement = judge_by_photos(photos, candidate.facts.classes, answers, before, settings)
     else:

@@ -81,10 +81,12 @@ def location(name: str, default: str) -> Any:
 
 
 def folder(name: str, default: str) -> Any:
-    """A field with a folder of this machine."""
-    return declared(
-        name, lambda env: read_folder(env, name, str(Path(default).expanduser())), "a folder of this machine", default
-    )
+    """A field with a folder of this machine; `default` may begin with `~`."""
+
+    def read(env: Mapping[str, str]) -> Path:
+        return read_folder(env, name, str(Path(default).expanduser()) if default.startswith("~") else default)
+
+    return declared(name, read, "a folder of this machine", default)
 
 
 def read_bool(env: Mapping[str, str], name: str, default: bool) -> bool:

@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-_COMMANDS = {
+COMMANDS = {
     "register": ("register", "register"),
     "promote": ("register", "promote"),
     "validate": ("register", "validate"),
@@ -27,11 +27,11 @@ _COMMANDS = {
 def main() -> None:
     """Run the command that the first argument names."""
     word, *rest = sys.argv[1:] or [""]
-    if word not in _COMMANDS:
+    if word not in COMMANDS:
         asked_for_help = word in {"-h", "--help"}
-        usage = f"usage: eye-disease COMMAND ...\n\nCommands: {', '.join(_COMMANDS)}. `eye-disease COMMAND --help` says more."
+        usage = f"usage: eye-disease COMMAND ...\n\nCommands: {', '.join(COMMANDS)}. `eye-disease COMMAND --help` says more."
         print(usage, file=sys.stdout if asked_for_help else sys.stderr)
         sys.exit(0 if asked_for_help else 2)
-    module, its_word = _COMMANDS[word]
+    module, its_word = COMMANDS[word]
     sys.argv = [f"eye-disease {word}" if not its_word else "eye-disease", *([its_word] if its_word else []), *rest]
     import_module(f"eye_disease.cli.{module}").main()

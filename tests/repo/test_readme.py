@@ -1,4 +1,4 @@
-"""The README's and the guide's commands, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
+"""The commands of the README, of the guides that it begins with and of the Portuguese one, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
 
 import os
 import re
@@ -8,13 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from eye_disease.comparison.limits import CompareLimits
-from eye_disease.verdict.limits import DriftLimits
 from tests.support.servers import PROJECT, end, environment, free_port, run, started
 
 RUN_BY = {
@@ -33,7 +31,7 @@ RUN_BY = {
 }
 """Start of a command that another test runs -> which."""
 UP = "Ctrl-C stops everything."
-DOCUMENTS = ["README.md", "docs/GUIA.pt-BR.md"]
+DOCUMENTS = ["README.md", "docs/SERVING.md", "docs/TRAINING.md", "docs/MONITORING.md", "docs/GUIA.pt-BR.md"]
 
 
 @dataclass
@@ -131,7 +129,7 @@ def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
 
 
 def test_shell_commands(stack: Stack, tmp_path: Path) -> None:
-    """Each once, where both documents show it."""
+    """Each once, where several documents show it."""
     for block in dict.fromkeys(block for document in DOCUMENTS for block in _blocks(document, "bash")):
         if block.strip().startswith(tuple(RUN_BY)):
             continue
@@ -160,23 +158,15 @@ def test_python_examples(stack: Stack) -> None:
         assert "review" in done.stdout
 
 
-def test_every_setting_of_the_readme_exists_and_the_other_way_round() -> None:
-    table = (PROJECT / "README.md").read_text().split("## Settings")[1].split("## ")[0]
-    documented = {
-        name
-        for row in table.splitlines()
-        if row.startswith("| `")
-        for name in re.findall("`([A-Z][A-Z0-9_]+)`", row.split("|")[1])
-    }
-    sources = [PROJECT / "model_code" / "settings.py"]
-    sources += [PROJECT / "eye_disease" / package / "settings.py" for package in ("serving", "monitoring", "retraining")]
-    sources.append(PROJECT / "eye_disease" / "registry" / "gate" / "settings.py")
-    read = {name for path in sources for name in re.findall(r'"([A-Z]+_[A-Z0-9_]+)"', path.read_text())} - {"MODEL_SOURCE"}
-    read |= {f"DRIFT_{limit.name.upper()}" for limit in fields(DriftLimits)}
-    read |= {f"COMPARE_{limit.name.upper()}" for limit in fields(CompareLimits)}
-    scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
-    unknown = {name for name in documented - read if name not in scripts}
-    assert (read - documented, unknown) == (set(), set())
+def test_it_is_short_and_its_links_lead_somewhere() -> None:
+    assert len((PROJECT / "README.md").read_text().splitlines()) < 200
+    for document in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text()):
+            linked = (document.parent / target) if target else document
+            assert linked.exists(), (document.name, target)
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(), flags=re.MULTILINE) if anchor else []
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert not anchor or anchor in anchors, (document.name, target, anchor)
 
 
 def test_a_taken_port_is_named_and_nothing_is_started(stack: Stack, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Audit:
 
     @property
     def two_labels(self) -> pd.DataFrame:
-        """Pairs of photos alike that bear two labels."""
+        """Pairs of photos alike that have two labels."""
         return self.pairs[self.pairs["label_1"] != self.pairs["label_2"]]
 
     @property

@@ -79,7 +79,7 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
         done = book.import_file(Path(asked.file), asked.by, now)
     else:
         done = book.add(asked.prediction_id, asked.label, asked.by, now)
-    print(f"Labels taken: {done.taken:,}")
+    print(f"Imported {done.taken:,} label(s).")
     if done.waiting:
         shown = ", ".join(done.waiting[:_SHOWN_IDS]) + (", ..." if len(done.waiting) > _SHOWN_IDS else "")
         print(

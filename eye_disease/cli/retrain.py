@@ -65,7 +65,7 @@ def _tell(done: Retrained) -> None:
         print(f"{name} was refused and stays in {done.stage}:", *done.reasons, sep="\n  ")
         sys.exit(REFUSED_EXIT_STATUS)
     if done.stage == "Production":
-        print(f"{name} has passed the gate and is in Production (RETRAIN_PROMOTE). Servers take it up when they are restarted.")
+        print(f"{name} has passed the gate and is in Production (RETRAIN_PROMOTE). Restart the servers to load it.")
     else:
         print(f"{name} has passed the gate and waits in Staging for a person:")
         print(f"  python register.py promote --name {done.name} --version {done.version} --stage Production")

@@ -58,7 +58,7 @@ def find_duplicates(rows: pd.DataFrame, prints: Sequence[Fingerprint]) -> pd.Dat
 
 
 def contradicting(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of identical photos that bear two labels."""
+    """The pairs of identical photos that have two labels."""
     return pairs[pairs["identical"].astype(bool) & (pairs["label_1"] != pairs["label_2"])]
 
 

@@ -107,14 +107,14 @@ def judge_window(
 def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
     notes = []
     if reference is None:
-        notes.append(f"No reference came with version {clean(version)}: only the rules and the service are judged, not drift.")
+        notes.append(f"No reference came with version {clean(version)}: only rules and service are checked; drift is not.")
     elif reference.name.startswith("window:"):
         notes.append(
             f"Judged against production data, {clean(reference.name)}, not against the reference of the model's package."
         )
     if window.every > 1:
         notes.append(
-            f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "
+            f"Of {window.predictions:,} predictions one in {window.every:,} is logged individually in MLflow; "
             "all of them are in the figures of the window."
         )
     return tuple(notes)

@@ -74,7 +74,7 @@ class MlflowWriter:
                 run_id = self.run_id(model, version)
                 experiment = experiment_id(self._client, self._experiment)
         except TrackingUnavailableError as error:
-            _logger.warning("The alert goes out without the report's address: %s", error)
+            _logger.warning("Sending the alert without a link to the report: %s", error)
             return None
         return f"{hide_secrets(self._client.tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
 
@@ -87,9 +87,7 @@ class MlflowWriter:
             # In one call: the server stores the tag after the metrics, and drops metrics that it has already.
             self._client.log_batch(run_id, [Metric(*point) for point in chunk], tags=[_sent_tag(key, sent)])
             if time.monotonic() > deadline:
-                raise TrackingUnavailableError(
-                    f"it is too slow: {sent:,} metrics of batch {batch.id} went out in the time given."
-                )
+                raise TrackingUnavailableError(f"timed out after sending {sent:,} metrics of batch {batch.id}.")
         if waiting.artifacts.is_dir() and any(waiting.artifacts.iterdir()):
             self._client.log_artifacts(run_id, str(waiting.artifacts))
         tags = batch.run_tags | ({} if batch.note is None else {MLFLOW_RUN_NOTE: batch.note})

@@ -30,7 +30,7 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
         version = str(found.model_version)
         found = _probe(url, model, version, packages)
     if found is not None and not found.up:
-        _logger.warning("The served model at %s is not well: %s", hide_secrets(url), found.reason)
+        _logger.warning("The served model at %s is unhealthy: %s", hide_secrets(url), found.reason)
     return ((model, version), found) if found else None
 
 

@@ -1,4 +1,4 @@
-"""The records of one model version as Parquet, and what is known of how they came in.
+"""The records of one model version as Parquet, and the state of their ingest.
 
 <model>/<version>/*.jsonl                                  segments: what the served model writes
 <model>/<version>/records/date=YYYY-MM-DD/<commit>.parquet records, by the UTC day of their timestamp

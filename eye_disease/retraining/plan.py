@@ -1,4 +1,4 @@
-"""One retraining on disk: what it was to do, and how far it has come, so that the same command goes on where one broke off.
+"""One retraining on disk: its plan and its progress, so that the same command resumes one that was interrupted.
 
 <work>/<number>/plan.json           Plan
 <work>/<number>/photos/             manifest.csv, and links: original/ to the first training's photos, feedback/<SHA-256>

@@ -1,4 +1,4 @@
-"""Whether the answers are still as often right as they were."""
+"""Accuracy, estimated and realised, against the reference."""
 
 import numpy as np
 from scipy.stats import binomtest

@@ -52,7 +52,7 @@ def test_a_run_says_what_it_waits_for(command: Any, capsys: pytest.CaptureFixtur
 def test_a_run_beside_another(command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with only_run(tmp_path / "state"):
         assert command("run") == BusyError.exit_status == 75
-    assert "Another run is at work" in capsys.readouterr().err
+    assert "Another run is in progress" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_labels_are_taken(command: Any, capsys: pytest.CaptureFixture[str], tmp_
     file = tmp_path / "labels.csv"
     file.write_text(f"prediction_id,label\n{made['prediction_id']},glaucoma\n")
     assert command("feedback", "--by", "grader-1", "--file", str(file)) == 0
-    assert capsys.readouterr().out.count("Labels taken: 1") == 2
+    assert capsys.readouterr().out.count("Imported 1 label") == 2
     assert len(list((tmp_path / "log" / MODEL / "_labels").iterdir())) == 2
 
 

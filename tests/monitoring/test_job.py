@@ -115,7 +115,7 @@ def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: Wo
     batch = world.mlflow.last().batch
     assert batch.version_tags == {"drift_status": "ok", "drift_alarm": "none", "drift_checked_at": "2026-03-01T12:00:00+00:00"}
     assert batch.run_tags["drift_reference"] == "validation"
-    assert "The 80 answers of the last window are like those of the reference validation. Nothing need be done." in batch.note
+    assert "The 80 answers of the last window are like those of the reference validation. No action needed." in batch.note
     _, _, files = next(iter(world.mlflow.batches.values()))
     assert "report.html" in files
     assert {path for path in files if path.endswith(".png")} >= {"plots/class_mix.png", "plots/drift.png"}
@@ -135,7 +135,7 @@ def test_two_bad_windows_raise_and_three_good_ones_clear_once(world: World) -> N
     assert world.mlflow.last().batch.version_tags["drift_alarm"] == "raised"
     found = [world.run_on(_records(80, seed=i)) for i in range(20, 23)]
     assert found == ["ok"] * 3
-    assert world.told() == [f"Drift: {MODEL} version 1", f"Drift is over: {MODEL} version 1"]
+    assert world.told() == [f"Drift: {MODEL} version 1", f"Drift cleared: {MODEL} version 1"]
     assert world.mlflow.metric("drift_detected") == [(i, float(i <= 4)) for i in range(1, 8)]
     assert world.mlflow.last().batch.version_tags["drift_alarm"] == "none"
 
@@ -274,7 +274,7 @@ def test_a_server_that_is_down_is_not_waited_for(world: World, monkeypatch: pyte
     world.write(_records(10, seed=1))
     assert [one.found.verdict.status for _ in range(2) for one in world.run() if one.found] == ["drift", "drift"]
     assert world.told() == [f"Drift: {MODEL} version 1"]
-    assert "The service is not well: The answer to the canary photo is wrong" in world.people.told[0][1]
+    assert "The service is unhealthy: The answer to the canary photo is wrong" in world.people.told[0][1]
     assert world.mlflow.metric("health_check_response_time_ms") == [(1, 3.5), (2, 3.5)]
 
 
@@ -284,7 +284,7 @@ def test_a_huge_window_shows_a_part_of_its_predictions_and_says_so(world: World,
     assert world.run_on(_records(100, seed=1)) == "ok"
     assert world.mlflow.metric("prediction_count") == [(i, i + 1) for i in range(0, 100, 4)]
     assert world.mlflow.metric("session_predictions") == [(1, 100)]
-    assert "Of 100 predictions every 4th has points of its own" in world.mlflow.last().batch.note
+    assert "Of 100 predictions one in 4 is logged individually" in world.mlflow.last().batch.note
 
 
 @pytest.mark.usefixtures("small_report")

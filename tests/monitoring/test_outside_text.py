@@ -89,7 +89,7 @@ def test_a_site_a_model_and_a_servers_answer_reach_nobody_raw(reference: Referen
         assert batch.note is not None
         told.append(batch.note.replace("**drift**", "drift", 1))
         request = Request("command", evil, evil, 1, str(found.verdict.reasons[0]))
-        report = Report(request, "done", "It ended well.")
+        report = Report(request, "done", "It succeeded.")
         ended = action_alert(report)
         assert ended is not None
         told += [ended.title, ended.body, *action_batch(report, START).run_tags.values()]

@@ -1,4 +1,4 @@
-"""The commands of the README, of the guides that it begins with and of the Portuguese one, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
+"""The commands of README and guides, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
 
 import os
 import re

@@ -268,7 +268,7 @@ def test_the_same_command_goes_on_after_the_training_broke_off(clinic: Clinic, m
             clinic.retrain()
     clinic.answered_and_labelled(range(201, 205), datetime(2026, 3, 2, 12, tzinfo=UTC))
     done = clinic.retrain()
-    assert any(said.startswith("Going on with") for said in clinic.said)
+    assert any(said.startswith("Resuming") for said in clinic.said)
     assert _tags(done.version)["feedback_labels"] == "12", "labels that came meanwhile wait for the next retraining"
     assert [path.name for path in (clinic.folder / "work").glob("0*")] == ["0001"]
     assert len(look(MlflowClient(), TINY).stages) == 2

@@ -1,4 +1,4 @@
-"""The gate before Production: a version is served, asked and judged; the evidence stays in MLflow."""
+"""The gate before Production: a version is served, tested and judged; the evidence stays in MLflow."""
 
 import tempfile
 from contextlib import ExitStack

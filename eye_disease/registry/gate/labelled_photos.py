@@ -21,7 +21,7 @@ class LabelledPhotos:
     twice: int
     """Files left out as copies of another with the same label."""
     contradictory: int
-    """Files left out because the same photo bears two labels."""
+    """Files left out because the same photo has two labels."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Why files of the folder are not taken for photos -> how many."""
 
@@ -65,5 +65,5 @@ def _without_copies(rows: pd.DataFrame, left_out: dict[str, int]) -> LabelledPho
     labels = rows.groupby("sha256")["label"].transform("nunique")
     agreed = rows[labels == 1].drop_duplicates("sha256").sort_values("sha256", ignore_index=True)
     if agreed.empty:
-        raise DataError(f"All {len(rows)} photos bear two labels.")
+        raise DataError(f"All {len(rows)} photos have two labels.")
     return LabelledPhotos(agreed, int((labels == 1).sum()) - len(agreed), int((labels > 1).sum()), left_out)

@@ -59,7 +59,7 @@ class Mover:
                 _move_stage(self._client, self.name, step)
                 return self._follow(step, self.seen)
         except (StageError, TrackingUnavailableError):
-            with explained("Saying in the history how that ended, which the next command will do,"):
+            with explained("Recording the outcome, which the next command will do,"):
                 ended = self.mend(step)
             if ended.state == "done":  # the answer was lost, not the call
                 return ended

@@ -59,7 +59,7 @@ class History:
         return replace(step, run_id=run.info.run_id)
 
     def close(self, step: Transition, done: bool, mended: bool = False) -> Transition:
-        """Say how a transition has ended; `mended`: that this was not said by the command that began it."""
+        """Close a transition's record; `mended`: another command than the one that opened it does."""
         if mended:
             step = replace(step, mended=who())
             self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.mended)])

@@ -40,6 +40,7 @@ export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"
 export MODEL_CACHE_DIR="${MODEL_CACHE_DIR:-$STATE/model_cache}"
 export MONITORING_DIR="${MONITORING_DIR:-$STATE/monitoring}"
 export HEALTH_CHECK_URL="${HEALTH_CHECK_URL:-http://127.0.0.1:$SERVE_PORT}"
+write_settings "$STATE/settings"
 
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -82,6 +83,7 @@ cat <<TEXT
   MLflow UI     $MLFLOW_TRACKING_URI
   Served model  http://127.0.0.1:$SERVE_PORT/invocations
   Records       $INFERENCE_LOG_DIR
+  Settings      $STATE/settings, which the commands in other terminals read
   Drift job     every 15 minutes; log in $STATE/drift.log, results in the MLflow UI
 
 Send a photo of your own:

@@ -15,6 +15,7 @@ _COMMANDS = {
     "drift": ("drift", "run"),
     "run": ("drift", "run"),
     "watch": ("drift", "watch"),
+    "worklist": ("drift", "worklist"),
     "feedback": ("drift", "feedback"),
     "replay": ("drift", "replay"),
     "compare": ("drift", "compare"),
@@ -24,6 +25,7 @@ _COMMANDS = {
     "serve": ("serve", ""),
     "proxy": ("proxy", ""),
     "env": ("env", ""),
+    "pages": ("pages", ""),
 }
 """Command -> the module of `eye_disease.cli` that holds it, and its word there."""
 

@@ -92,7 +92,7 @@ def test_every(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (("run", "--metrics-port", "9100"), "--metrics-port needs --every"),
         (("run", "--every", "15m", "--fail-on", "drift"), "--fail-on is for single runs"),
         (("run", "--every", "soon"), "'soon' is not an interval"),
-        (("run", "--keep-days", "0"), "a whole number of days, 1 or more"),
+        (("run", "--keep-days", "0"), "a whole number, 1 or more"),
         (("feedback", "--by", "x"), "either --file, or --prediction-id and --label"),
         (("feedback", "--by", "x", "--file", "a.csv", "--prediction-id", "b", "--label", "c"), "either --file"),
         (("feedback", "--file", "a.csv"), "--by"),

@@ -70,7 +70,7 @@ ANSWER_COLUMNS = {
     "inference_time_ms": (DataType.double, "Decoding, preprocessing and network for this photo, milliseconds."),
     "model_version": (DataType.string, "Registered version, `bundled`, or `unregistered` (served from a run or a folder)."),
     "error": (DataType.string, "What is wrong with the photo; everything but the ids and `model_version` is then null."),
-    "error_code": (DataType.string, "The same as one of the codes below."),
+    "error_code": (DataType.string, "The same, as one of the error codes."),
 }
 """Answer column -> type and meaning, in order; a column for each class stands where `prob_<class>` does."""
 _EMBEDDING = "embedding_<n>"

@@ -104,7 +104,7 @@ def _whole_numbers(maximum: int | None) -> str:
 
 
 def _numbers(low: float, high: float) -> str:
-    return f"a number, {low:g} to {high:g}"
+    return f"a number, {low:g} to {high:g}" if high < 1e6 else f"a number, {low:g} to {high:,.0f}"
 
 
 def read_int(env: Mapping[str, str], name: str, default: int, maximum: int | None = None) -> int:

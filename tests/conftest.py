@@ -33,6 +33,7 @@ LONG = (
 )
 """Files that take half a minute or more, the longest first."""
 NOT_FAST = ("server", "process", "tensorflow", "slow")
+os.environ["SETTINGS_FILE"] = "none"  # a stack that runs in this very checkout is no part of the tests
 PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")
 
 

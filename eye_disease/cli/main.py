@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from eye_disease.cli.parser import suggestion
+
 COMMANDS = {
     "register": ("register", "register"),
     "promote": ("register", "promote"),
@@ -11,7 +13,9 @@ COMMANDS = {
     "history": ("register", "history"),
     "list": ("register", "list"),
     "drift": ("drift", "run"),
+    "run": ("drift", "run"),
     "watch": ("drift", "watch"),
+    "worklist": ("drift", "worklist"),
     "feedback": ("drift", "feedback"),
     "replay": ("drift", "replay"),
     "compare": ("drift", "compare"),
@@ -20,6 +24,8 @@ COMMANDS = {
     "retrain": ("retrain", ""),
     "serve": ("serve", ""),
     "proxy": ("proxy", ""),
+    "env": ("env", ""),
+    "pages": ("pages", ""),
 }
 """Command -> the module of `eye_disease.cli` that holds it, and its word there."""
 
@@ -29,8 +35,9 @@ def main() -> None:
     word, *rest = sys.argv[1:] or [""]
     if word not in COMMANDS:
         asked_for_help = word in {"-h", "--help"}
+        meant = suggestion(word, list(COMMANDS)) if word and not asked_for_help else ""
         usage = f"usage: eye-disease COMMAND ...\n\nCommands: {', '.join(COMMANDS)}. `eye-disease COMMAND --help` says more."
-        print(usage, file=sys.stdout if asked_for_help else sys.stderr)
+        print(f"Unknown command. {meant}\n{usage}" if meant else usage, file=sys.stdout if asked_for_help else sys.stderr)
         sys.exit(0 if asked_for_help else 2)
     module, its_word = COMMANDS[word]
     sys.argv = [f"eye-disease {word}" if not its_word else "eye-disease", *([its_word] if its_word else []), *rest]

@@ -24,6 +24,7 @@ from eye_disease.registry.tags import RUN_TAGS, VERSION_TAGS
 from eye_disease.retraining.run import TooFewLabelsError
 from eye_disease.retraining.settings import RetrainSettings
 from eye_disease.serving.settings import RegistrySettings
+from eye_disease.training.loop import Schedule
 from eye_disease.verdict.limits import DriftLimits
 from model_code import schema
 from model_code.image_error import ERROR_CODES
@@ -41,7 +42,8 @@ _SETTINGS: tuple[tuple[str, type[Settings]], ...] = (
     ("Retraining", RetrainSettings),
 )
 _ELSEWHERE = (
-    ("MLFLOW_TRACKING_URI", "MLflow's", "Tracking server and registry; a login in it is shown, sent and kept nowhere."),
+    ("SETTINGS_FILE", ".mlflow-local/settings", "What `start_mlflow.sh` wrote down for the other commands; `none`: not read."),
+    ("MLFLOW_TRACKING_URI", "as MLflow", "Tracking server and registry; a login in it is shown, sent and kept nowhere."),
     ("MLFLOW_DISABLE_TELEMETRY", "true", "MLflow reports its usage to its makers; this project's commands turn that off."),
     ("MLFLOW_PORT", "5000", "`start_mlflow.sh`: port of the tracking server."),
     ("SERVE_PORT", "8080", "`start_mlflow.sh`: port of the served model."),
@@ -57,10 +59,10 @@ _STATUSES = {
         TrackingUnavailableError.exit_status: "MLflow's server does not answer now: try again later",
         BusyError.exit_status: "another run is in progress: try again later",
     },
-    "drift run --fail-on drift": {DRIFT_EXIT_STATUS: "drift was found"},
-    "compare": {status: choice for choice, status in COMPARE_EXIT_STATUS.items()},
-    "validate": {1: "the gate refuses the version"},
-    "retrain": {
+    "`run --fail-on drift`": {DRIFT_EXIT_STATUS: "drift was found"},
+    "`compare`": {status: choice for choice, status in COMPARE_EXIT_STATUS.items()},
+    "`validate`": {1: "the gate refuses the version"},
+    "`retrain`": {
         TooFewLabelsError.exit_status: "too few new labels",
         REFUSED_EXIT_STATUS: "the gate has refused the candidate, which is in Staging",
     },
@@ -129,13 +131,19 @@ def _commands() -> Iterator[str]:
             yield _table(("option", "default", "meaning"), rows)
 
 
+_SCHEDULE = _field_docs(Schedule)
+"""The options of a training that its command line leaves to their class."""
+
+
 def _option(action: argparse.Action) -> tuple[str, str, str]:
     name = ", ".join(action.option_strings) or str(action.metavar or action.dest)
-    value = "" if action.nargs == 0 or not action.option_strings else f" {action.metavar or action.dest.upper()}"
-    choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
-    nothing = action.default is None or action.default is False or action.default == "" or action.default == argparse.SUPPRESS
-    default = "needed" if action.required else "" if nothing else f"`{action.default}`"
-    return f"`{name}{value}`", default, _sentence(action.help or "") + choices
+    choices = "|".join(map(str, action.choices or ()))
+    value = "" if action.nargs == 0 or not action.option_strings else f" {choices or action.metavar or action.dest.upper()}"
+    nothing = action.default is None or action.default is False or action.default in ("", argparse.SUPPRESS)
+    given = str(action.default).removeprefix(f"{IMPORT_ROOT}/")
+    default = "needed" if action.required and action.nargs != argparse.REMAINDER else "" if nothing else f"`{given}`"
+    meaning = _SCHEDULE.get(action.dest) if (action.help or "").startswith("see ") else action.help
+    return f"`{name}{value}`", default, _sentence(meaning or "")
 
 
 def _answers() -> Iterator[str]:
@@ -180,7 +188,7 @@ def _mlflow() -> Iterator[str]:
 def _exit_statuses() -> Iterator[str]:
     yield "## Exit statuses"
     rows = [(command, str(code), text) for command, codes in _STATUSES.items() for code, text in codes.items()]
-    yield _table(("command", "status", "meaning"), [(f"`{command}`", code, text) for command, code, text in rows])
+    yield _table(("command", "status", "meaning"), [(command, code, text) for command, code, text in rows])
 
 
 def _meanings(head: str, meanings: Mapping[str, str]) -> str:

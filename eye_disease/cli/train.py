@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
@@ -19,8 +20,8 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def parser() -> Parser:
+    parser = Parser(description=__doc__, example="--data photos --base EfficientNetV2B0 --output trained_model")
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
     photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
@@ -35,6 +36,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--fold", action="store_true", help="fold batch normalisation into the convolutions: faster, for a base of like photos"
+    )
+    parser.add_argument(
+        "--detail", action="store_true", help="read photos at twice the base's size, by a narrow path beside its first layer"
     )
     parser.add_argument("--blend", default="", help=".keras file, the training's origin, to move the trained weights towards")
     parser.add_argument("--blend-share", type=float, default=0.3, help="how far, 0..1")
@@ -53,8 +57,12 @@ def main() -> None:
     for option in fields(Targets):
         name = f"--{option.name.replace('_', '-')}"
         parser.add_argument(name, type=float, default=option.default, help=f"of the promise: {PROMISED[option.name]}")
+    return parser
+
+
+def main() -> None:
     command.prepare()
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     command.run("train.py", partial(_train, asked))
 
 
@@ -72,6 +80,7 @@ def _train(asked: argparse.Namespace) -> None:
             size=asked.image_size,
             frozen=asked.frozen,
             fold=asked.fold,
+            detail=asked.detail,
             blend=asked.blend,
             blend_share=asked.blend_share,
             more=read_manifest(asked.more) if asked.more else None,

@@ -25,6 +25,7 @@ A request holds at most 1,000 metrics, params and tags together; with more the c
 a server has when it fails between the two is not known. It holds at most 1 MB as well, and the longest name (250 characters,
 six bytes each in JSON) makes a metric of 1.6 kB.
 """
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 DEFAULT_EXPERIMENT = "eye-disease-classifier"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -43,11 +44,14 @@ def experiment_name(env: Mapping[str, str] | None = None) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Of the experiment, made if there is none. Raises TrackingUnavailableError if it was deleted, MlflowException."""
+    """Of the experiment, made if there is none, of the kind for which MLflow's pages show runs and not traces.
+
+    Raises TrackingUnavailableError if it was deleted, MlflowException.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, tags=_KIND))
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise

@@ -80,6 +80,7 @@ def read_photo_answers(
 
     Holds in memory the challenger's photos, and of the champion's those that the challenger had too or that have a label.
     """
+    labels = labels.representative()
     ids = pa.array(list(labels.current), pa.string())
     theirs = _read(challenger, lambda batch: pc.is_valid(batch["image_sha256"]))
     known = pa.array(theirs["image_sha256"].unique(), pa.string())

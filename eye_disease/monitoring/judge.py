@@ -99,6 +99,7 @@ def judge_window(
         alert=make_alert(found),
         grounds=grounds,
         due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
+        sites=tuple(verdict.sites),
         history=found.history,
     )
     return Judgement(found, judged)

@@ -36,8 +36,7 @@ WINDOW_METRICS = {
     "realised_missed_high": "Upper end.",
     "promised_error_among_reported": "What the version's package promises of `report`.",
     "realised_calibration_error": "Of labelled answers of the last 30 days.",
-    "drift/<stream>_<statistic>": "Every comparison of the window with the reference, or with a fixed limit.",
-    "drift/<stream>_<statistic>_limit": "Its limit.",
+    "drift/<stream>": "How far a comparison is on its way to its limit; 1 and more: beyond it.",
 }
 """Of each window; its step is its number."""
 _NAMES = {"confidence": "prediction_confidence", "inference_time_ms": "prediction_inference_time_ms"}

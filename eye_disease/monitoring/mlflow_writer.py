@@ -10,8 +10,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.mlflow_client import METRICS_PER_REQUEST, MISSING, experiment_id, kind_of, tracking_call
-from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean
+from eye_disease.common.ui_pages import run_page
+from eye_disease.monitoring.report import REPORT_FILE
 from eye_disease.monitoring.spool import Waiting
 
 _logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class MlflowWriter:
         return first
 
     def run_page(self, model: str, version: str) -> str | None:
-        """Address of the monitoring run in MLflow's UI; None where there is no server, or it does not answer."""
+        """Address of the monitoring run's report in MLflow's UI; None where there is no server, or it does not answer."""
         if not self._client.tracking_uri.startswith("http"):
             return None
         try:
@@ -76,7 +77,14 @@ class MlflowWriter:
         except TrackingUnavailableError as error:
             _logger.warning("Sending the alert without a link to the report: %s", error)
             return None
-        return f"{hide_secrets(self._client.tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
+        return run_page(self._client.tracking_uri, experiment, run_id, REPORT_FILE)
+
+    def known_run_page(self, model: str, version: str) -> str | None:
+        """As `run_page`, and None where nothing was written yet. Raises TrackingUnavailableError."""
+        with tracking_call(self._timeout_seconds):
+            experiment = experiment_id(self._client, self._experiment)
+            found = self._runs(experiment, model, version)
+        return run_page(self._client.tracking_uri, experiment, found[0], REPORT_FILE) if found else None
 
     def _write(self, waiting: Waiting, run_id: str, deadline: float) -> None:
         batch = waiting.batch

@@ -1,6 +1,6 @@
 """A judged window as MLflow gets it: metrics, tags, the run's description."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from eye_disease.common.text import clean, one_line
@@ -10,7 +10,10 @@ from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.metrics import Point, prediction_points, window_points
 from eye_disease.monitoring.spool import Batch
 from eye_disease.monitoring.window import Window
+from eye_disease.verdict.check import Check
 
+_FAR_BEYOND = 100.0
+"""Share of a limit that stands for all above it: a limit of 0 has no other."""
 _EVENTS: dict[str, Event] = {"raise": "raised", "clear": "cleared"}
 
 
@@ -58,11 +61,19 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         **_reported(found),
         "realised_calibration_error": realised.calibration_error if realised else None,
     }
-    for check in verdict.checks:
+    return figures | shares_of_limits(verdict.checks)
+
+
+def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
+    """`drift/<stream>` -> how far it is on its way to its limit, 1 and more: beyond it; of several checks the worst, of the
+    whole window. Statistics and limits themselves are in the report and in `checks.csv`.
+    """
+    found: dict[str, float | None] = {}
+    for check in checks:
         if check.site is None:
-            name = f"drift/{check.stream}_{check.statistic}"
-            figures |= {name: check.value, f"{name}_limit": check.limit}
-    return figures
+            name = f"drift/{check.stream}"
+            found[name] = max(found.get(name) or 0.0, min(check.excess, _FAR_BEYOND))
+    return found
 
 
 def _reported(found: Findings) -> dict[str, float | None]:

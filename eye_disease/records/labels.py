@@ -34,6 +34,10 @@ _LAST_MILLISECOND = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 _SHOWN_LINES = 5
 
 
+CHOSEN, DRAWN = "chosen", "lot"
+"""Why somebody looked at a photo of a worklist: it was chosen because it is difficult, or drawn by lot from all."""
+
+
 class FeedbackError(UserError):
     """Labels that cannot be taken; none was."""
 
@@ -49,6 +53,8 @@ class Label:
     """Who says so; a role or pseudonym."""
     at: datetime
     """UTC"""
+    chosen: str = ""
+    """CHOSEN, DRAWN, or empty: no worklist had a part in it."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,17 @@ class Labels:
             before = current.get(one.prediction_id)
             if before and before.label == one.label:
                 repeated += 1
+                if before.chosen == CHOSEN != one.chosen:  # it was looked at for another reason too
+                    current[one.prediction_id] = replace(before, chosen=one.chosen)
                 continue
             if before:
                 contradicted.add(one.prediction_id)
             current[one.prediction_id] = one
         return cls(current, repeated, len(contradicted))
+
+    def representative(self) -> "Labels":
+        """Without those of photos that were chosen because they are difficult: they would tell that all answers are worse."""
+        return replace(self, current={name: one for name, one in self.current.items() if one.chosen != CHOSEN})
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,8 @@ class LabelBook:
     def import_file(self, path: Path, by: str, at: datetime) -> Imported:
         """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself.
 
-        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments.
+        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments;
+        `chosen` (`chosen`, `lot` or empty), as a worklist writes it.
         Raises FeedbackError for a file that is no such table, and where no row of it can be taken.
         """
         try:
@@ -188,7 +201,7 @@ class LabelBook:
 
     def _write(self, labels: list[Label], beside: str = "") -> None:
         """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
-        data = "".join(json.dumps(vars(one) | {"at": one.at.isoformat()}) + "\n" for one in labels).encode()
+        data = "".join(json.dumps(_fields(one)) + "\n" for one in labels).encode()
         path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson"
         self._storage.write(path if path != beside else path.replace(".ndjson", "-read.ndjson"), data)
 
@@ -201,6 +214,12 @@ class LabelBook:
             set_aside(self._storage, path, ValueError(f"{lines}: no label"), f"Its other {len(labels)} labels count.")
         except (OSError, StateFileError) as error:
             _logger.error("%s, %s: no label (%s). Its other %d labels count.", path, lines, error, len(labels))
+
+
+def _fields(label: Label) -> dict[str, str]:
+    """As they are kept; releases before worklists know no `chosen`, so that it stands only where it says something."""
+    kept = vars(label) | {"at": label.at.isoformat()}
+    return kept if label.chosen else {name: value for name, value in kept.items() if name != "chosen"}
 
 
 def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
@@ -245,7 +264,8 @@ def _readable(content: bytes) -> tuple[list[Label], list[int]]:
             if not all(isinstance(text, str) for text in texts.values()):
                 raise TypeError
             at = _utc(datetime.fromisoformat(fields["at"]))
-            labels.append(Label(str(prediction_uuid(fields["prediction_id"])), **texts, at=at))
+            chosen = _why_chosen(fields.get("chosen"))
+            labels.append(Label(str(prediction_uuid(fields["prediction_id"])), **texts, at=at, chosen=chosen))
         except (ValueError, KeyError, TypeError):
             wrong.append(number)
     return labels, wrong
@@ -256,7 +276,16 @@ def _label(row: _Row, by: str, at: datetime, classes: set[str]) -> Label:
     label = str(row["label"] or "").strip()
     if label not in classes:
         raise FeedbackError(f"label={label!r} is not a class of this model. Expected one of {', '.join(sorted(classes))}.")
-    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at))
+    chosen = _why_chosen(row.get("chosen"))
+    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at), chosen)
+
+
+def _why_chosen(value: object) -> str:
+    """Raises FeedbackError for a word that no worklist writes."""
+    text = str(value or "").strip()
+    if text not in ("", CHOSEN, DRAWN):
+        raise FeedbackError(f"chosen={text!r} is not known. Expected {CHOSEN}, {DRAWN}, or nothing.")
+    return text
 
 
 def _moment(value: Any) -> datetime:

@@ -42,7 +42,6 @@ class Storage:
     """
 
     def __init__(self, location: str) -> None:
-        self.location = location
         if "://" in location:
             try:
                 self.filesystem, self.root = pafs.FileSystem.from_uri(location.rstrip("/"))
@@ -52,6 +51,7 @@ class Storage:
                 ) from error
         else:
             self.filesystem, self.root = pafs.LocalFileSystem(), str(Path(location).absolute())
+        self.location = location if "://" in location else self.root
         self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def folders(self, path: str = "") -> list[str]:

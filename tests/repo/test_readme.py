@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,7 +44,11 @@ class Stack:
     serve_port: int
 
     def environment(self) -> dict[str, str]:
-        return environment(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{self.mlflow_port}")
+        """Of a second terminal in which `source .venv/bin/activate` was said, and nothing exported."""
+        plain = environment()
+        for name in ("SETTINGS_FILE", "GATE_ENV_MANAGER"):
+            del plain[name]
+        return plain | {"PATH": f"{self.checkout / '.venv' / 'bin'}{os.pathsep}{plain['PATH']}"}
 
 
 def _clean_checkout(folder: Path) -> Path:
@@ -128,10 +131,35 @@ def test_the_first_start_shows_an_answer_and_the_urls(stack: Stack) -> None:
     assert not list((stack.checkout / ".venv").glob("lib/*/site-packages/tensorflow"))
 
 
+def test_a_second_terminal_finds_the_stack(stack: Stack, tmp_path: Path) -> None:
+    """Wherever it stands, and nothing is left outside the stack's own folder."""
+    done = run("eye-disease", "drift", "-v", env=stack.environment(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    local = stack.checkout / ".mlflow-local"
+    assert (
+        f"tracking server   http://127.0.0.1:{stack.mlflow_port}  (MLFLOW_TRACKING_URI, from {local}/settings)" in done.stderr
+    )
+    assert f"records           {local}/inference_logs" in done.stderr
+    assert f"monitoring state  {local}/monitoring" in done.stderr
+    assert "version 1: waiting" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    listed = run("eye-disease", "list", env=stack.environment(), cwd=tmp_path).stdout.splitlines()
+    assert listed[0].split() == ["version", "stage", "aliases", "registered", "runtime", "run"]
+    assert listed[1].split()[:3] == ["1", "Production", "@production"]
+    shown = run("bash", "-c", 'eval "$(eye-disease env)"; env', env=stack.environment(), cwd=tmp_path).stdout.splitlines()
+    assert f"MONITORING_DIR={local}/monitoring" in shown
+
+
+def test_the_environment_wins(stack: Stack, tmp_path: Path) -> None:
+    own = {"INFERENCE_LOG_DIR": str(tmp_path / "log"), "MONITORING_DIR": str(tmp_path / "state")}
+    done = run("eye-disease", "drift", env=stack.environment() | own, cwd=tmp_path)
+    assert f"No records yet in {tmp_path / 'log'} (INFERENCE_LOG_DIR)." in done.stdout
+
+
 def test_shell_commands(stack: Stack, tmp_path: Path) -> None:
     """Each once, where several documents show it."""
     for block in dict.fromkeys(block for document in DOCUMENTS for block in _blocks(document, "bash")):
-        if block.strip().startswith(tuple(RUN_BY)):
+        if block.strip().removeprefix("eye-disease env ").startswith(tuple(RUN_BY)):
             continue
         server = re.search(r"serve.* (?:-p|--port) (\d+)", block)
         if server is None:
@@ -152,7 +180,7 @@ def test_python_examples(stack: Stack) -> None:
     blocks = _blocks("README.md", "python")
     assert len(blocks) == 2
     for block in blocks:
-        done = run(sys.executable, "-c", _adapted(block, stack), env=stack.environment(), cwd=stack.checkout)
+        done = run("python", "-c", _adapted(block, stack), env=stack.environment(), cwd=stack.checkout)
         assert done.returncode == 0, (block, done.stderr)
         assert "normal" in done.stdout
         assert "review" in done.stdout
@@ -193,6 +221,9 @@ def test_ctrl_c_stops_everything(stack: Stack) -> None:
     assert stack.process.wait(timeout=60) == 130
     assert stack.output.read_text().rstrip().endswith("Stopped.")
     assert _left_running(stack.checkout) == []
+    assert not (stack.checkout / "monitoring_state").exists()
+    assert not (stack.checkout / "inference_logs").is_dir() or not list((stack.checkout / "inference_logs").rglob("*.jsonl"))
+    assert not (stack.checkout / "mlflow.db").exists()
 
 
 def test_a_dead_child_stops_the_rest_and_is_named(stack: Stack, tmp_path: Path) -> None:

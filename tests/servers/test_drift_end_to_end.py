@@ -178,11 +178,12 @@ def _look_at_the_run(client: MlflowClient, folder: Path) -> None:
     assert detected == [0, 1, 1, 0]
     assert len(client.get_metric_history(run_id, "prediction_confidence")) >= 280
     names = {"session_avg_confidence", "session_avg_inference_time_ms", "recent_low_confidence_ratio", "error_count"}
-    names |= {"model_load_time_seconds", "health_check_response_time_ms", "drift/sharpness_ks", "drift/sharpness_ks_limit"}
+    names |= {"model_load_time_seconds", "health_check_response_time_ms", "drift/sharpness", "drift/embedding"}
     assert names <= set(found.data.metrics)
     steps = [point.step for point in client.get_metric_history(run_id, "prediction_count")]
     assert len(steps) == len(set(steps)) == 300
     assert "like those of the reference validation. No action needed." in found.data.tags["mlflow.note.content"]
+    assert max(point.value for point in client.get_metric_history(run_id, "drift/sharpness")) > 1
     report = Path(client.download_artifacts(run_id, "report.html", str(folder))).read_text()
     assert "Not a medical device" in report
     assert len(client.list_artifacts(run_id, "raised")) == 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets everything up and runs it: tracking server with UI, registered model, served model, drift job. Ctrl-C stops all of it.
-# Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those listed in README.md.
+# Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those of docs/reference.md.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # `sh start_mlflow.sh`
 set +o posix -u
 unset CDPATH

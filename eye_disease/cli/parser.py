@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
             help="say which tracking server, log and state are used",
         )
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+    def parse_args(  # type: ignore[override] # argparse says the same in overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
         """As argparse; with -v the surroundings are said on stderr."""
         asked: argparse.Namespace = super().parse_args(args, namespace)
         if vars(asked).pop("verbose", False):

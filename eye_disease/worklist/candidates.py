@@ -61,7 +61,8 @@ def _answers(store: RecordStore, since: datetime) -> pd.DataFrame:
     batches = list(store.read_batches(columns, start=since))
     if not batches:
         return pd.DataFrame(columns=_COLUMNS)
-    table = pa.Table.from_batches(batches).to_pandas().dropna(subset=["predicted_class", "image_sha256"])
+    records: pd.DataFrame = pa.Table.from_batches(batches).to_pandas()
+    table = records.dropna(subset=["predicted_class", "image_sha256"])
     ranked = table[probabilities].to_numpy(float)
     ranked.sort(axis=1)
     return table.reindex(columns=[*_COLUMNS, *probabilities]).assign(margin=ranked[:, -1] - ranked[:, -2])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from eye_disease.cli.main import _COMMANDS
+from eye_disease.cli.main import COMMANDS
 from eye_disease.cli.parser import Parser
 from tests.support.servers import PROJECT
 
-MODULES = sorted({module for module, _ in _COMMANDS.values()} - {"train", "retrain"})  # those import TensorFlow
+MODULES = sorted({module for module, _ in COMMANDS.values()} - {"train", "retrain"})  # those import TensorFlow
 SAYS_NOTHING = (None, "", False)
 
 

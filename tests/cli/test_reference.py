@@ -26,8 +26,9 @@ def test_every_class_of_settings_is_on_it() -> None:
     assert sorted(name for name in read if f"| `{name}` |" not in PAGE) == []
 
 
-def test_the_scripts_settings_are_in_the_scripts() -> None:
-    scripts = (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
+def test_the_other_settings_are_read_by_the_scripts_or_the_commands() -> None:
+    scripts = SOURCES[PROJECT / "eye_disease" / "common" / "settings_file.py"]
+    scripts += (PROJECT / "start_mlflow.sh").read_text() + (PROJECT / "scripts" / "environment.sh").read_text()
     assert [name for name, _, _ in reference._ELSEWHERE if name not in scripts] == []
 
 

@@ -1,4 +1,4 @@
-"""The README's and the guide's commands, run as they stand against what `./start_mlflow.sh` starts in a clean checkout."""
+"""The commands of the README, the guide and the first hour, against what `./start_mlflow.sh` starts in a clean checkout."""
 
 import os
 import re
@@ -32,7 +32,7 @@ RUN_BY = {
 }
 """Start of a command that another test runs -> which."""
 UP = "Ctrl-C stops everything."
-DOCUMENTS = ["README.md", "docs/GUIA.pt-BR.md"]
+DOCUMENTS = ["README.md", "docs/GUIA.pt-BR.md", "docs/FIRST_HOUR.md"]
 
 
 @dataclass

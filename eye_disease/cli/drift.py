@@ -125,7 +125,7 @@ def parser() -> Parser:
     run.add_argument("--fail-on", choices=("drift",), help=f"exit status {DRIFT_EXIT_STATUS} if this run finds drift")
     run.add_argument("--reference", default="", metavar="window:FROM..TO", help="production data, not the model's reference")
     said = "a live table of the served versions; Ctrl-C ends it"
-    live = commands.add_parser("watch", help=said, description=said)
+    live = commands.add_parser("watch", help=said, description=said, example="")
     said = "one page of answers that a specialist should look at, with their photos; nothing leaves this machine"
     work = commands.add_parser("worklist", help=said, description=said, example="--photos /clinic/photos --since 7d --limit 60")
     work.add_argument("--name", default=MODEL_NAME, help="registered model name")

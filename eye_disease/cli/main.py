@@ -26,6 +26,7 @@ COMMANDS = {
     "proxy": ("proxy", ""),
     "env": ("env", ""),
     "pages": ("pages", ""),
+    "openapi": ("openapi", ""),
 }
 """Command -> the module of `eye_disease.cli` that holds it, and its word there."""
 

@@ -19,14 +19,13 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 class Parser(argparse.ArgumentParser):
-    """example: a command line, without the program's name, that works as it stands in a fresh checkout or nearly so."""
+    """example: what may follow the program's name."""
 
-    def __init__(self, *, example: str = "", **options: Any) -> None:
+    def __init__(self, *, example: str, **options: Any) -> None:
         options.setdefault("formatter_class", _Defaults)
         super().__init__(**options)
         self._given: list[str] = []
-        if example:
-            self.epilog = f"example:\n  {self.prog} {example}"
+        self.epilog = f"example:\n  {self.prog} {example}".rstrip()
         self.add_argument(
             *("-v", "--verbose"),
             action="store_true",

@@ -101,7 +101,7 @@ def parser() -> Parser:
     made = Parser(description=__doc__, example="list")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(word: str, said: str, example: str = "") -> argparse.ArgumentParser:
+    def add(word: str, said: str, example: str) -> argparse.ArgumentParser:
         return commands.add_parser(word, help=said, description=said, example=example)
 
     said = "register the bundled model, a trained package, or your own Keras model"

@@ -27,11 +27,11 @@ def _all(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def test_every_help_says_defaults_and_shows_an_example_that_is_understood(module: str) -> None:
     top: Parser = import_module(f"eye_disease.cli.{module}").parser()
     for parser in _all(top):
-        shown = " ".join(parser.format_help().split())
+        shown = "".join(parser.format_help().split())  # long words are broken
         for action in parser._actions:
             assert action.help or isinstance(action, argparse._SubParsersAction), (parser.prog, action.dest)
             if action.option_strings and action.default not in (*SAYS_NOTHING, argparse.SUPPRESS):
-                assert f"(default: {action.default})" in shown, (parser.prog, action.dest)
+                assert f"(default:{action.default})" in shown, (parser.prog, action.dest)
         found = re.search(r"example:\n  (.*)", parser.format_help())
         assert found is not None, parser.prog
         top.parse_args(shlex.split(found[1].removeprefix(top.prog)))
@@ -64,7 +64,7 @@ def test_an_unknown_word_gets_a_suggestion(
 
 def test_what_is_like_nothing_gets_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        Parser(prog="x").parse_args(["--zzz"])
+        Parser(prog="x", example="").parse_args(["--zzz"])
     assert "Did you mean" not in capsys.readouterr().err
 
 
@@ -72,7 +72,7 @@ def test_verbose_says_what_is_used(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
     monkeypatch.setenv("INFERENCE_LOG_DIR", "s3://user:password@bucket/logs")
     monkeypatch.delenv("MONITORING_DIR", raising=False)
-    asked = Parser(prog="x").parse_args(["-v"])
+    asked = Parser(prog="x", example="").parse_args(["-v"])
     said = capsys.readouterr().err
     assert "tracking server   http://127.0.0.1:5001  (MLFLOW_TRACKING_URI, from the environment)" in said
     assert "records           s3://bucket/logs  (INFERENCE_LOG_DIR, from the environment)" in said

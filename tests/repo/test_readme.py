@@ -30,7 +30,7 @@ RUN_BY = {
 }
 """Start of a command that another test runs -> which."""
 UP = "Ctrl-C stops everything."
-DOCUMENTS = ["README.md", "docs/SERVING.md", "docs/TRAINING.md", "docs/MONITORING.md", "docs/GUIA.pt-BR.md"]
+DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in ("SERVING", "TRAINING", "MONITORING", "GUIA.pt-BR", "FIRST_HOUR"))]
 
 
 @dataclass

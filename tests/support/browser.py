@@ -30,8 +30,8 @@ class Seen:
         return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<(style|script)\b.*?</\1>", " ", self.dom)).split())
 
 
-def look(pages: dict[str, str], folder: Path, seconds: int = 15) -> dict[str, Seen]:
-    """Name -> what is seen at an address, all of them looked at together; `seconds` of the page's own time to load."""
+def look(pages: dict[str, str], folder: Path, *options: str) -> dict[str, Seen]:
+    """Name -> what is seen at an address, all of them looked at together, after 15 s of the page's own time."""
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1000"]
     started = {}
@@ -39,9 +39,9 @@ def look(pages: dict[str, str], folder: Path, seconds: int = 15) -> dict[str, Se
         own = [
             f"--user-data-dir={folder / name}",
             f"--screenshot={folder / name}.png",
-            f"--virtual-time-budget={seconds * 1000}",
+            "--virtual-time-budget=15000",
         ]
-        asked = [*command, *own, "--dump-dom", address]
+        asked = [*command, *own, *options, "--dump-dom", address]
         started[name] = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         return {name: Seen(process.communicate(timeout=150)[0], folder / f"{name}.png") for name, process in started.items()}

@@ -5,10 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.evidence import MAX_TAG, evidence_run, log_evidence
@@ -97,7 +99,6 @@ def _judge(
             return servers.enter_context(on_trial(version.folder, settings.env_manager, settings.timeout_seconds))
 
         # Both start at once; the agreement above has been recomputed by then and does not slow them.
-        files = photos.rows["file"].tolist() if photos else []
         trial, other = start(candidate), start(compared) if compared and photos else None
         up = loads(trial, settings.env_manager)
         checks = [up, *checks, comparison]
@@ -107,16 +108,20 @@ def _judge(
             _wait_for_production(other)
         try:
             checks[1:1] = served_checks(candidate, trial, settings)
-            answers = list(trial.answers(files))
+            answers = _answers(trial, photos, f"Asking version {candidate.version}") if photos else []
         except TrialError as error:
             broken = Check.fact("answers", "none", "an answer to every request", str(error))
             return Judgement("nothing: the version stopped answering", []), [*checks, broken]
-        before = list(other.answers(files)) if other else None
+        before = _answers(other, photos, "Asking the version in Production") if other and photos else None
     if photos:
         judgement = judge_by_photos(photos, candidate.facts.classes, answers, before, settings)
     else:
         judgement = judge_by_package(candidate.facts, settings)
     return judgement, [*checks, *judgement.checks]
+
+
+def _answers(trial: Trial, photos: LabelledPhotos, step: str) -> list[dict[str, Any]]:
+    return list(Progress().over(step, trial.answers(photos.rows["file"].tolist()), len(photos.rows)))
 
 
 def _wait_for_production(trial: Trial) -> None:

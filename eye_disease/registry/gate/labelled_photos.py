@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import LEFT_OUT, DataError, of_folder, read_manifest
 
 _KEPT = ("label", "source", "group", "grade", "age", "sex")
@@ -57,7 +58,8 @@ def read_labelled(data: Path, photos: Path | None = None) -> LabelledPhotos:
             f"the first in {rows.index.name} {missing[0]}. "
             "Name the folder where its paths start with --photos or GATE_PHOTOS."
         )
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    each = Progress().over("Reading the labelled photos", files, len(files))
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in each]
     return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", *_KEPT]], left_out)
 
 

@@ -75,9 +75,9 @@ class EyeDiseaseModel(PythonModel):
         answered = self._classify(model_input, asked["explain"])
         if asked["strict"]:
             _refuse_bad_rows(answered)
-        self._log.append([self._record(one) for one in answered])
+        self._log.append([self._record(photo) for photo in answered])
         columns = list(answered[0].answer) if answered else None
-        return pd.DataFrame([one.answer for one in answered], columns=columns, dtype=object)
+        return pd.DataFrame([photo.answer for photo in answered], columns=columns, dtype=object)
 
     def _classify(self, table: pd.DataFrame, explain: bool) -> list[Answered]:
         rows = list(zip(table["image"], _texts(table, "image_id"), _texts(table, "site"), strict=True))

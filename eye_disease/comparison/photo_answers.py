@@ -93,8 +93,8 @@ def read_photo_answers(
     truth = _labels_by_photo(pd.concat([ours, theirs]), labels)
     last = [table.drop_duplicates("image_sha256", keep="last").set_index("image_sha256") for table in (ours, theirs)]
     both = last[0].add_suffix("_champion").join(last[1].add_suffix("_challenger"), how="inner").join(truth)
-    alone = [one[~one.index.isin(both.index)].join(truth, how="inner") for one in last]
-    alone = [one[(one["timestamp"] >= start) & (one["timestamp"] < end)] for one in alone]
+    alone = [side[~side.index.isin(both.index)].join(truth, how="inner") for side in last]
+    alone = [side[(side["timestamp"] >= start) & (side["timestamp"] < end)] for side in alone]
     return PhotoAnswers(both, *alone)
 
 
@@ -108,8 +108,10 @@ def _read(store: RecordStore, wanted: Callable[[pa.RecordBatch], pa.Array]) -> p
 def _labels_by_photo(records: pd.DataFrame, labels: Labels) -> pd.Series:
     """SHA-256 -> label; where predictions of one photo were labelled differently the latest statement counts."""
     given = records[records["prediction_id"].isin(list(labels.current))]
-    said = [labels.current[one] for one in given["prediction_id"]]
-    table = pd.DataFrame({"label": [one.label for one in said], "at": [one.at for one in said]}, given["image_sha256"])
+    statements = [labels.current[key] for key in given["prediction_id"]]
+    table = pd.DataFrame(
+        {"label": [label.label for label in statements], "at": [label.at for label in statements]}, given["image_sha256"]
+    )
     table = table.sort_values("at", kind="stable")
     return table[~table.index.duplicated(keep="last")]["label"].astype("str")
 

@@ -25,8 +25,8 @@ class Answers:
     @classmethod
     def of_rows(cls, classes: tuple[str, ...], answers: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> Self:
         """From answer rows (model_code.schema) without errors, in the order of the photos."""
-        probabilities = np.array([[one[f"prob_{name}"] for name in classes] for one in answers], float)
-        return cls(classes, probabilities, rows, np.array([one["decision"] == "report" for one in answers]))
+        probabilities = np.array([[answer[f"prob_{name}"] for name in classes] for answer in answers], float)
+        return cls(classes, probabilities, rows, np.array([answer["decision"] == "report" for answer in answers]))
 
     @property
     def answered(self) -> np.ndarray:

@@ -33,7 +33,7 @@ def numbers(records: Records, name: str) -> np.ndarray:
 def counts(values: pa.Array) -> dict[str, int]:
     """Value -> how often, nulls left out, sorted by value."""
     found = values.drop_null().value_counts().to_pylist()
-    return {one["values"]: one["counts"] for one in sorted(found, key=lambda one: one["values"])}
+    return {count["values"]: count["counts"] for count in sorted(found, key=lambda count: count["values"])}
 
 
 def time_range(records: Records) -> tuple[datetime | None, datetime | None]:

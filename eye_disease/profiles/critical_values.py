@@ -37,7 +37,7 @@ def critical_values(codes: Mapping[str, np.ndarray], reference_n: int, seed: int
     for n in WINDOW_SIZES:
         windows = _draws(rng, n, rows)
         distances = np.column_stack([distance(name, windows @ one, references[name]) for name, one in indicators.items()])
-        table.append(np.concatenate([_family_limits(one) for one in np.split(distances, [len(continuous)], axis=1)]))
+        table.append(np.concatenate([_family_limits(group) for group in np.split(distances, [len(continuous)], axis=1)]))
     return {name: tuple(np.round(values, 5).tolist()) for name, values in zip(indicators, np.array(table).T, strict=True)}
 
 

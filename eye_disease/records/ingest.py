@@ -105,7 +105,7 @@ class _Run:
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
         self._progress, self._taken = Progress(), 0
-        self._new_bytes = sum(one.size - before.offsets.get(one.name, 0) for one in segments.found)
+        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.found)
         self._latest: dict[str, int] = {}
         """Process -> latest time seen, microseconds."""
 
@@ -225,7 +225,7 @@ class _Parts:
         for day in pc.unique(days).to_pylist():
             waiting = self._waiting.setdefault(day, [])
             waiting.append(table.filter(pc.equal(days, day)))
-            if sum(one.num_rows for one in waiting) >= _ROW_GROUP:
+            if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
                 self._flush(day)
 
     def set_aside(self, segment: str, lines: list[Rejected]) -> None:

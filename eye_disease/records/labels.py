@@ -74,16 +74,16 @@ class Labels:
         current: dict[str, Label] = {}
         contradicted: set[str] = set()
         repeated = 0
-        for one in sorted(statements, key=lambda one: one.at):
-            before = current.get(one.prediction_id)
-            if before and before.label == one.label:
+        for statement in sorted(statements, key=lambda statement: statement.at):
+            before = current.get(statement.prediction_id)
+            if before and before.label == statement.label:
                 repeated += 1
-                if before.chosen == CHOSEN != one.chosen:  # it was looked at for another reason too
-                    current[one.prediction_id] = replace(before, chosen=one.chosen)
+                if before.chosen == CHOSEN != statement.chosen:  # it was looked at for another reason too
+                    current[statement.prediction_id] = replace(before, chosen=statement.chosen)
                 continue
             if before:
-                contradicted.add(one.prediction_id)
-            current[one.prediction_id] = one
+                contradicted.add(statement.prediction_id)
+            current[statement.prediction_id] = statement
         return cls(current, repeated, len(contradicted))
 
     def representative(self) -> "Labels":
@@ -158,7 +158,7 @@ class LabelBook:
                 self._salvage(path, labels, wrong)
             kept = datetime.fromtimestamp(entry.modified, UTC)
             # Earlier releases took any time: one after the label was kept would outrank whatever corrects it.
-            found += [one if one.at <= kept + _CLOCKS_DIFFER else replace(one, at=kept) for one in labels]
+            found += [label if label.at <= kept + _CLOCKS_DIFFER else replace(label, at=kept) for label in labels]
         return found
 
     def classes(self) -> set[str]:
@@ -194,14 +194,14 @@ class LabelBook:
 
     def _keep(self, labels: list[Label], refused: list[str]) -> Imported:
         self._write(labels)
-        ids = dict.fromkeys(one.prediction_id for one in labels)
+        ids = dict.fromkeys(label.prediction_id for label in labels)
         known = known_ids(self._snapshots(), ids)
-        taken = sum(one.prediction_id in known for one in labels)
-        return Imported(taken, refused, [one for one in ids if one not in known])
+        taken = sum(label.prediction_id in known for label in labels)
+        return Imported(taken, refused, [missing for missing in ids if missing not in known])
 
     def _write(self, labels: list[Label], beside: str = "") -> None:
         """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
-        data = "".join(json.dumps(_fields(one)) + "\n" for one in labels).encode()
+        data = "".join(json.dumps(_fields(label)) + "\n" for label in labels).encode()
         path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson"
         self._storage.write(path if path != beside else path.replace(".ndjson", "-read.ndjson"), data)
 
@@ -224,7 +224,7 @@ def _fields(label: Label) -> dict[str, str]:
 
 def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
     """Those of the prediction ids, in the form that `prediction_uuid` gives, that are on record."""
-    times = [time_of(one) for one in ids]
+    times = [time_of(prediction_id) for prediction_id in ids]
     if not times:
         return set()
     wanted, found = pa.array(ids, pa.string()), set[str]()

@@ -120,7 +120,9 @@ def last_good(records: list[Transition], seen: Seen, current: str) -> str | None
             bad |= set(step.replaced)
         bad.discard(step.version)
         held.append(step.version)
-    return next((one for one in reversed(held) if one != current and one not in bad and one in seen.stages), None)
+    return next(
+        (version for version in reversed(held) if version != current and version not in bad and version in seen.stages), None
+    )
 
 
 def _pass_gate(

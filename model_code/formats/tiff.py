@@ -85,7 +85,7 @@ def _bits(tags: Mapping[int, tuple[int, ...]]) -> int:
         )
     depth = max(bits)
     if len(bits) > 1 or depth not in (1, 2, 4, 8, 12, 16) or (depth == 12 and _samples(tags) > 1):
-        named = ", ".join(str(one) for one in sorted(bits))
+        named = ", ".join(str(bit) for bit in sorted(bits))
         raise ImageError(
             "mode_unsupported", f"{_samples(tags)} samples of {named} bits a pixel are not read from TIFF. Send 8 or 16 bits."
         )

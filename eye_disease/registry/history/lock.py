@@ -90,7 +90,7 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
 def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
     """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
     found = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
-    others = {_number(one): one for one in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", one.name)}
+    others = {_number(other): other for other in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", other.name)}
     others.pop(_number(mine), None)
     # All lower ones were there when mine was made. One not seen is gone, or may not be read by this user: try again.
     unseen = [_name(name, number) for number in range(1, _number(mine)) if number not in others]

@@ -103,7 +103,10 @@ def _notes(records: list[Transition], seen: Seen) -> list[str]:
             if gaps
             else []
         ),
-        *(f"Stage and alias disagree: {one}. Promoting the right version mends it." for one in seen.disagreements()),
+        *(
+            f"Stage and alias disagree: {disagreement}. Promoting the right version mends it."
+            for disagreement in seen.disagreements()
+        ),
     ]
 
 

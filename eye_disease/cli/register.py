@@ -119,13 +119,13 @@ def parser() -> Parser:
     register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
     register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
     promotion = add("promote", "move a version to a stage, and the alias with it", "--version 2 --stage Production")
-    promotion.add_argument("--version", required=True)
-    promotion.add_argument("--stage", choices=STAGES, required=True)
+    promotion.add_argument("--version", required=True, help="its number")
+    promotion.add_argument("--stage", choices=STAGES, required=True, help="where it goes")
     promotion.add_argument("--reason", default="", help="kept in the history")
     promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
     said = "the gate: is a version fit for Production? Moves no stage; exit 1: refused"
     check = add("validate", said, "--version 2 --data photos")
-    check.add_argument("--version", required=True)
+    check.add_argument("--version", required=True, help="its number")
     check.add_argument("--photos", default="", help="folder that a manifest's paths start from (the manifest's own)")
     said = "the last good version into Production again; runs no gate"
     back = add("rollback", said, "--reason 'misses cataracts'")

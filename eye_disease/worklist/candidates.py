@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -62,6 +63,5 @@ def _answers(store: RecordStore, since: datetime) -> pd.DataFrame:
     if not batches:
         return pd.DataFrame(columns=_COLUMNS)
     table = pa.Table.from_batches(batches).to_pandas().dropna(subset=["predicted_class", "image_sha256"])
-    ranked = table[probabilities].to_numpy(float)
-    ranked.sort(axis=1)
+    ranked = np.sort(table[probabilities].to_numpy(float), axis=1)
     return table.reindex(columns=[*_COLUMNS, *probabilities]).assign(margin=ranked[:, -1] - ranked[:, -2])

@@ -83,7 +83,7 @@ def _invocations() -> dict[str, Any]:
             "400": _response("No table with a column `image`, too many rows, or a bad row with `strict`", "Error"),
             "401": _response("From the proxy: X-Api-Key is missing or unknown", "ProxyError"),
             "413": _response("From the proxy: larger than 64 MiB", "ProxyError"),
-            "415": _response("Content-Type is none of the three", "Error"),
+            "415": _unsupported(),
             "429": _response("From the proxy: too many requests", "ProxyError"),
             "503": _response("More photos wait than are answered in time", "Error")
             | {"headers": {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "seconds"}}},
@@ -166,6 +166,12 @@ def _text(meaning: str) -> dict[str, Any]:
 
 def _response(meaning: str, schema: str) -> dict[str, Any]:
     return {"description": meaning, "content": {"application/json": {"schema": _ref(schema)}}}
+
+
+def _unsupported() -> dict[str, Any]:
+    found = _response("Content-Type is none of the three (JSON where there is none at all)", "Error")
+    found["content"]["text/plain"] = {"schema": {"type": "string"}}
+    return found
 
 
 def _keys() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -63,6 +64,5 @@ def _answers(store: RecordStore, since: datetime) -> pd.DataFrame:
         return pd.DataFrame(columns=_COLUMNS)
     records: pd.DataFrame = pa.Table.from_batches(batches).to_pandas()
     table = records.dropna(subset=["predicted_class", "image_sha256"])
-    ranked = table[probabilities].to_numpy(float)
-    ranked.sort(axis=1)
+    ranked = np.sort(table[probabilities].to_numpy(float), axis=1)
     return table.reindex(columns=[*_COLUMNS, *probabilities]).assign(margin=ranked[:, -1] - ranked[:, -2])

@@ -144,7 +144,7 @@ def shown(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_the_terminal_is_steered_by_the_program_alone(shown: str) -> None:
     own = re.sub(r"\x1b\[(H|J|K|0m|3[123]m)", "", shown)
     _is_harmless(own)
-    assert len(own.splitlines()) == 4  # title, blank, head, one version
+    assert len(own.splitlines()) == 6  # title, blank, head, one version, blank, how it ends
 
 
 def test_records_of_such_names_are_read(log: Path) -> None:

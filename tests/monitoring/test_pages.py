@@ -38,9 +38,10 @@ def test_a_browser_lands_where_runs_models_and_reports_are(
     spool = Spool(tmp_path / "spool")
     points = [Point(f"drift/{stream}", 0.5, 1_772_366_400_000, 1) for stream in ("sharpness", "confidence")]
     spool.put(Batch(f"{name}-1", name, "1"), points, {"report.html": REPORT, "checks.csv": CHECKS})
-    client.create_registered_model(name)
-    client.create_model_version(name, "file:///nowhere")
     assert spool.send(writer, 60) == 0
+    run_id = writer.run_id(name, "1")
+    client.create_registered_model(name)
+    client.create_model_version(name, f"runs:/{run_id}/model", run_id)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.url)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)

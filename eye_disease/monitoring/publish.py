@@ -73,7 +73,8 @@ def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
     for check in checks:
         if check.site is None:
             name = f"drift/{_chart(check.stream)}"
-            found[name] = max(found.get(name) or 0.0, min(check.excess, _FAR_BEYOND))
+            share = check.excess if check.value or check.limit else 0.0  # none of what must not be
+            found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))
     return found
 
 

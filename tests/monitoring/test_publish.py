@@ -21,7 +21,7 @@ def _check(stream: str, value: float, limit: float, beyond: bool = False, **chan
         (0.30, 0.60, True, 2.0),
         (0.10, 0.10, False, 1.0),
         (0.01, 0.0, True, 100.0),  # nothing was allowed
-        (0.0, 0.0, False, 1.0),
+        (0.0, 0.0, False, 0.0),
     ],
 )
 def test_one_is_the_limit_whichever_side_is_the_wrong_one(value: float, limit: float, beyond: bool, share: float) -> None:

@@ -66,13 +66,15 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
 
 def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
     """`drift/<stream>` -> how far it is on its way to its limit, 1 and more: beyond it; of several checks the worst, of the
-    whole window. Statistics and limits themselves are in the report and in `checks.csv`.
+    whole window. Streams of one kind share a chart: a person sees few enough to look at. Each by itself, with statistic and
+    limit, is in the report and in `checks.csv`.
     """
     found: dict[str, float | None] = {}
     for check in checks:
         if check.site is None:
-            name = f"drift/{check.stream}"
-            found[name] = max(found.get(name) or 0.0, min(check.excess, _FAR_BEYOND))
+            name = f"drift/{_chart(check.stream)}"
+            share = check.excess if check.value or check.limit else 0.0  # none of what must not be
+            found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))
     return found
 
 
@@ -91,6 +93,12 @@ def _reported(found: Findings) -> dict[str, float | None]:
             f"{name}_high": share.high if share else None,
         }
     return figures
+
+
+def _chart(stream: str) -> str:
+    together = {"embedding_": "embedding", "prob_": "probabilities"}
+    kind = next((chart for start, chart in together.items() if stream.startswith(start)), stream)
+    return "colour" if kind in ("red", "green", "blue") else kind
 
 
 def make_alert(found: Findings) -> Alert | None:

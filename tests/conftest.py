@@ -58,7 +58,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Confi
     """Each test is marked by what it needs; long files first, so that no process is left with one while the others wait."""
     for item in items:
         names = markers(item) if isinstance(item, pytest.Function) else set()
-        for name in names | ({"slow"} if item.path.name in LONG else set()):
+        slow = item.path.name in LONG or "real_photos" in getattr(item, "fixturenames", ())
+        for name in names | ({"slow"} if slow else set()):
             item.add_marker(name)
     if config.getoption("--fast"):
         fast = [item for item in items if not any(item.get_closest_marker(name) for name in NOT_FAST)]

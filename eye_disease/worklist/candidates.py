@@ -44,7 +44,8 @@ def candidates(
     by_photo = answers.groupby("image_sha256")
     photos = answers.drop_duplicates("image_sha256", keep="last").set_index("image_sha256")
     photos["disagree"] = by_photo["predicted_class"].nunique() > 1
-    photos["drifted"] = [place in drifted for place in zip(photos["model_version"], photos["site"], strict=True)]
+    sites = photos["site"].fillna("")  # as profiles name photos without one
+    photos["drifted"] = [place in drifted for place in zip(photos["model_version"], sites, strict=True)]
     photos["judged"] = photos.index.isin(difficult)
     photos["file"] = [str(files[digest]) for digest in photos.index]
     return photos.iloc[::-1]

@@ -44,7 +44,7 @@ def experiment_name(env: Mapping[str, str] | None = None) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Of the experiment, made if there is none, of the kind for which MLflow's pages show runs and not traces.
+    """Of the experiment, made if there is none, of the kind for which MLflow's list of experiments leads to runs.
 
     Raises TrackingUnavailableError if it was deleted, MlflowException.
     """

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from eye_disease.profiles.profile import NO_SITE
 from eye_disease.records.labels import Labels
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
@@ -44,7 +45,8 @@ def candidates(
     by_photo = answers.groupby("image_sha256")
     photos = answers.drop_duplicates("image_sha256", keep="last").set_index("image_sha256")
     photos["disagree"] = by_photo["predicted_class"].nunique() > 1
-    photos["drifted"] = [place in drifted for place in zip(photos["model_version"], photos["site"], strict=True)]
+    sites = photos["site"].fillna(NO_SITE)
+    photos["drifted"] = [place in drifted for place in zip(photos["model_version"], sites, strict=True)]
     photos["judged"] = photos.index.isin(difficult)
     photos["file"] = [str(files[digest]) for digest in photos.index]
     return photos.iloc[::-1]

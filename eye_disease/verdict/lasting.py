@@ -1,0 +1,227 @@
+"""Drift too weak for one window: the newest 2, 3, 4, ... 64 windows merged, and since when.
+
+Each scale is compared with the reference, and with the reference and the older windows together: these are more than the
+reference alone, so that a change shows earlier. What the older windows have had for long is still seen by the first comparison.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Self
+
+import numpy as np
+from scipy.special import ndtri
+
+from eye_disease.profiles.layout import Layout
+from eye_disease.profiles.reference import Reference
+from eye_disease.profiles.shifts import Counts, ShiftTests
+from eye_disease.profiles.tally import Tally
+from eye_disease.verdict.check import Check
+from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.since import Series, Since, split
+
+SCALES = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
+"""Newest windows that are merged: the powers of two, and three between any two, so that a drift of any age is in a scale that
+holds four fifths of its windows at least. One window alone is what the verdict judges anyway."""
+KEPT = 96
+"""Windows that are kept: those of the largest scale, and some before them to compare with."""
+LEVEL = 2e-6
+"""Of each scale and window: chance that any stream is found. What comes of it in ten years: benchmarks/drift_run_length.py."""
+_AGREES = 1e-3
+"""p-value against the reference alone that must come with a finding against reference and older windows."""
+_COMPARISONS = 2
+_OF_ANSWERS = 0.8
+"""Of the level, for the tests of the class probabilities"""
+_SHOWN = 5
+"""Findings of a scale that are told, the clearest ones"""
+_TELLS = 0.5
+"""Share of its limit that a test on a single window must show to tell when it has begun"""
+
+
+@dataclass(frozen=True)
+class RecentWindow:
+    """A judged window, as far as it is needed to judge it together with others."""
+
+    number: int
+    tally: Tally
+    """Of all its records, on the reference's layout"""
+
+
+@dataclass(frozen=True)
+class Recent:
+    """What is known of the windows before the one to be judged."""
+
+    windows: tuple[RecentWindow, ...] = ()
+    """The newest last"""
+    since: Since | None = None
+    """Of the drift that the last one shows, alone or together with others"""
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """What the newest windows say together."""
+
+    checks: tuple[Check, ...] = ()
+    """What is found at the scale that shows most; where there is nothing, what comes nearest to it"""
+    merged: Tally | None = None
+    """The windows of that scale; None: nothing is found"""
+    since: Since | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of merged windows, (..., K) each: K tests."""
+
+    values: np.ndarray
+    """Against the reference alone, with their sign"""
+    clearness: np.ndarray
+    """Times its limit: above 1 a change is significant, by its normal deviate, and large enough to matter"""
+    level: np.ndarray
+    """(...,): smallest LEVEL at which any test would be found; 1 if no change is large enough"""
+
+
+class LastingDrift:
+    """Judges windows merged against one reference."""
+
+    def __init__(self, reference: Reference, limits: DriftLimits) -> None:
+        self._layout, self._least = reference.layout, limits.min_predictions
+        self._tests = ShiftTests(reference.layout, reference.parts.moments)
+        self._base = Counts.of(reference.profile.whole, reference.layout)
+        self._floors = _floors(self._tests, self._base, reference.layout.classes, limits)
+        self._levels = _levels(self._tests)
+
+    def compare(self, merged: Counts, older: Counts) -> Comparison:
+        """merged: the newest windows of a scale. older: the kept ones before them, if any."""
+        values, alone = self._tests(merged, self._base)
+        others, together = self._tests(merged, older + self._base)
+        agrees = (alone <= _AGREES) & (np.sign(values) == np.sign(others))
+        p_values = np.where(agrees, np.minimum(alone, together), alone)
+        large = np.abs(values) > self._floors
+        level = np.where(large, LEVEL * p_values / self._levels, 1.0).min(axis=-1)
+        clearness = np.minimum(np.abs(values) / self._floors, _deviate(p_values) / _deviate(self._levels))
+        return Comparison(values, clearness, level)
+
+    def judge(self, windows: Sequence[RecentWindow]) -> Lasting:
+        """windows: the newest last, which is the one to be judged; KEPT of them are looked at."""
+        seen = _Seen.of(windows[-KEPT:], self._layout)
+        scales = seen.scales(self._least)
+        if not scales:
+            return Lasting()
+        compared = self.compare(*seen.parted(np.array(scales)))
+        findings = [one for row, m in enumerate(scales) for one in self._findings(seen, compared.clearness[row], m)]
+        if not findings:
+            row, test = np.unravel_index(compared.clearness.argmax(), compared.clearness.shape)
+            return Lasting(
+                (self._check(seen, compared.values[row], _Finding(compared.clearness[row, test], scales[row], int(test))),)
+            )
+        best = max(findings, key=lambda one: one.clearness)
+        values = compared.values[scales.index(best.windows)]
+        checks = tuple(self._check(seen, values, one) for one in findings if one.windows == best.windows)
+        return Lasting(checks, reduce(add, (one.tally for one in seen.windows[-best.windows :])), best.since)
+
+    def since(self, windows: Sequence[RecentWindow]) -> Since | None:
+        """Since when what the newest window shows by itself lasts; None where no test on it tells."""
+        seen = _Seen.of(windows[-KEPT:], self._layout)
+        clearness = self.compare(*seen.parted(1)).clearness
+        best = int(clearness.argmax())
+        return self._since(seen, best, 1) if clearness[best] > _TELLS else None
+
+    def _findings(self, seen: "_Seen", clearness: np.ndarray, m: int) -> list["_Finding"]:
+        """The clearest of the newest m windows, those left out that are over."""
+        clear = [int(i) for i in np.argsort(-clearness, kind="stable")[:_SHOWN] if clearness[i] > 1]
+        return [_Finding(float(clearness[i]), m, i, since) for i in clear if (since := self._since(seen, i, m)) is not None]
+
+    def _since(self, seen: "_Seen", test: int, m: int) -> Since | None:
+        """When what a test has found at a scale has begun; None if it is over."""
+        merged, _ = seen.parted(m)
+        scores = self._tests.scores(test, merged, self._base)
+        (sums, n), (base_sum, base_n) = scores.of(seen.counts), scores.of(self._base)
+        newest, newest_n = scores.of(merged)
+        gap = newest / max(newest_n, 1) - base_sum / max(base_n, 1)
+        found = split(Series(sums, n, float(base_sum), float(base_n), scores.variance, float(np.sign(gap))))
+        if found is None:
+            return None
+        best, earliest, latest = ((seen.windows[i].number, seen.windows[i].tally.first) for i in found)
+        return Since.of(best, earliest, latest, open_end=found[1] == 0 and earliest[0] > 1)
+
+    def _check(self, seen: "_Seen", values: np.ndarray, finding: "_Finding") -> Check:
+        """values: (K,), of the finding's scale."""
+        stream, statistic = self._tests.names[finding.test]
+        value, clearness = abs(float(values[finding.test])), float(finding.clearness)
+        return Check(
+            source="lasting",
+            stream=stream,
+            statistic=statistic,
+            value=value,
+            limit=value / clearness if clearness else float(self._floors[finding.test]),
+            n=seen.answered(finding.windows),
+            beyond=finding.since is not None,
+            problem=f"the newest {finding.windows} windows together",
+            windows=finding.windows,
+            level="drift" if finding.since is not None else "ok",
+        )
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What a test shows at a scale."""
+
+    clearness: float
+    windows: int
+    test: int
+    since: Since | None = None
+    """None: it is no drift, or not any more"""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Windows, their counts (L, ...) and the sums of these (L + 1, ...)."""
+
+    windows: Sequence[RecentWindow]
+    counts: Counts
+    sums: Counts
+
+    @classmethod
+    def of(cls, windows: Sequence[RecentWindow], layout: Layout) -> Self:
+        """windows: one or more."""
+        counts = Counts.stack([Counts.of(one.tally, layout) for one in windows])
+        return cls(windows, counts, counts.cumulative())
+
+    def parted(self, m: int | np.ndarray) -> tuple[Counts, Counts]:
+        """The newest m windows merged, and those before them; with a first axis for an array of m."""
+        older = self.sums[len(self.windows) - m]
+        return self.sums[len(self.windows)] - older, older
+
+    def answered(self, m: int) -> int:
+        """Answers in the newest m windows."""
+        return sum(one.tally.answered for one in self.windows[-m:])
+
+    def scales(self, least: int) -> list[int]:
+        """Those that there are windows for, with `least` answers or more."""
+        return [m for m in SCALES if m <= len(self.windows) and self.answered(m) >= least]
+
+
+def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: DriftLimits) -> np.ndarray:
+    """(K,): smallest change of each test that matters.
+
+    Of a class: DRIFT_MIN_SHARE_CHANGE of all photos, or half as many again of a rare one. Of a rank: what goes with
+    DRIFT_MIN_KS where a normal distribution moves.
+    """
+    answers = max(float(base.histograms.sum(axis=-1).max(initial=0)), 1.0)
+    usual = {f"prob_{name}": float(total) / answers for name, total in zip(classes, base.sums, strict=True)}
+    least = {"ks": limits.min_ks, "rank_shift": limits.min_ks / np.sqrt(2), "share_change": limits.min_share_change}
+    floors = [least[kind] if kind in least else min(limits.min_share_change, usual[name] / 2) for name, kind in tests.names]
+    return np.array(floors)
+
+
+def _levels(tests: ShiftTests) -> np.ndarray:
+    """(K,): each test's share of LEVEL; most of it for the answers, which tell most (Rabanser et al., NeurIPS 2019)."""
+    answers = np.array([kind == "mean_change" for _, kind in tests.names])
+    shares = np.where(answers, _OF_ANSWERS / max(answers.sum(), 1), (1 - _OF_ANSWERS) / (~answers).sum())
+    return LEVEL * shares / _COMPARISONS
+
+
+def _deviate(p_values: np.ndarray) -> np.ndarray:
+    """Standard normal deviate of two-sided p-values."""
+    return -ndtri(np.clip(p_values, 1e-300, 1) / 2)

@@ -1,8 +1,8 @@
 """The alternative to merged windows: an e-detector, which needs no scales and promises its run length by Ville's inequality.
 
-Shin, Ramdas & Rinaldo, E-detectors (2022): the Shiryaev-Roberts sum of e-processes, one begun at each window; its mean run length
-without drift is the threshold at least, if every e-value has mean 1 at most. Per stream and strength the e-value of a window is
-the likelihood ratio of a Gaussian score; the average over streams and strengths is one again.
+Shin, Ramdas & Rinaldo, E-detectors (2022): the Shiryaev-Roberts sum of e-processes, one begun at each window; its mean run
+length without drift is the threshold at least, if every e-value has mean 1 at most. Per stream and strength the e-value of a
+window is the likelihood ratio of a Gaussian score; the average over streams and strengths is one again.
 """
 
 import numpy as np

@@ -11,7 +11,7 @@ from eye_disease.profiles.columns import column, numbers
 from eye_disease.profiles.critical_values import SHARES
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.shifts import Counts
-from eye_disease.verdict.lasting import KEPT, SCALES, LastingDrift
+from eye_disease.verdict.lasting import KEPT, LEVEL, SCALES, LastingDrift
 from eye_disease.verdict.limits import DriftLimits
 
 YEARS = 10
@@ -20,7 +20,7 @@ _CHUNK = 500
 
 
 @dataclass(frozen=True)
-class Population:
+class CountedRecords:
     """Records that windows are drawn from, each as the row of ones that it adds to the counts of its window."""
 
     rows: np.ndarray
@@ -30,7 +30,7 @@ class Population:
     classes: int
 
     @classmethod
-    def of(cls, records: pa.Table, layout: Layout) -> "Population":
+    def of(cls, records: pa.Table, layout: Layout) -> "CountedRecords":
         """Of answered records."""
         places = np.zeros((len(records), len(layout.streams), layout.bins), np.float32)
         for i, name in enumerate(layout.streams):
@@ -65,7 +65,7 @@ class Population:
 
 
 def levels_without_drift(
-    population: Population, judge: LastingDrift, n: int, count: int, rng: np.random.Generator
+    population: CountedRecords, judge: LastingDrift, n: int, count: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """For each of `count` windows in a row, the smallest level at which each scale would find drift: chunks, (T, scales)."""
     before: Counts | None = None
@@ -83,7 +83,7 @@ def levels(judge: LastingDrift, windows: Counts, first: int) -> np.ndarray:
     for i, m in enumerate(SCALES):
         full = ends[ends >= m]
         oldest = np.maximum(full - KEPT, 0)
-        compared = judge.compare(sums[full] - sums[full - m], sums[full - m] - sums[oldest])
+        compared = judge.compare(sums[full] - sums[full - m], sums[full - m] - sums[oldest], LEVEL)
         found[len(ends) - len(full) :, i] = compared.level
     return found
 

@@ -1,4 +1,4 @@
-"""Drift too weak for one window: the newest 2, 3, 4, ... 64 windows merged, and since when.
+"""Drift too weak for one window: the newest 1, 2, 3, 4, ... 64 windows merged, and since when.
 
 Each scale is compared with the reference, and with the reference and the older windows together: these are more than the
 reference alone, so that a change shows earlier. What the older windows have had for long is still seen by the first comparison.
@@ -19,15 +19,18 @@ from eye_disease.profiles.shifts import Counts, ShiftTests
 from eye_disease.profiles.tally import Tally
 from eye_disease.verdict.check import Check
 from eye_disease.verdict.limits import DriftLimits
-from eye_disease.verdict.since import Series, Since, split
+from eye_disease.verdict.since import Series, Since, Split, split
 
-SCALES = (2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
-"""Newest windows that are merged: the powers of two, and three between any two, so that a drift of any age is in a scale that
-holds four fifths of its windows at least. One window alone is what the verdict judges anyway."""
+SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
+"""Newest windows that are merged: the powers of two and two more between any two, so that a drift of any age fills a scale of
+about four fifths of its windows."""
 KEPT = 96
 """Windows that are kept: those of the largest scale, and some before them to compare with."""
 LEVEL = 2e-6
-"""Of each scale and window: chance that any stream is found. What comes of it in ten years: benchmarks/drift_run_length.py."""
+"""Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
+benchmarks/drift_run_length.py."""
+ALONE = 0.1
+"""Of `limits.alpha`, for the newest window alone: two of those in a row are as rare as one of the others."""
 _AGREES = 1e-3
 """p-value against the reference alone that must come with a finding against reference and older windows."""
 _COMPARISONS = 2
@@ -78,7 +81,7 @@ class Comparison:
     clearness: np.ndarray
     """Times its limit: above 1 a change is significant, by its normal deviate, and large enough to matter"""
     level: np.ndarray
-    """(...,): smallest LEVEL at which any test would be found; 1 if no change is large enough"""
+    """(...,): smallest level at which any test would be found; 1 if no change is large enough"""
 
 
 class LastingDrift:
@@ -89,18 +92,20 @@ class LastingDrift:
         self._tests = ShiftTests(reference.layout, reference.parts.moments)
         self._base = Counts.of(reference.profile.whole, reference.layout)
         self._floors = _floors(self._tests, self._base, reference.layout.classes, limits)
-        self._levels = _levels(self._tests)
+        self._shares = _shares(self._tests)
+        self.levels = np.array([limits.alpha * ALONE if m == 1 else LEVEL for m in SCALES])
+        """Of each of SCALES"""
 
-    def compare(self, merged: Counts, older: Counts) -> Comparison:
-        """merged: the newest windows of a scale. older: the kept ones before them, if any."""
+    def compare(self, merged: Counts, older: Counts, level: float | np.ndarray) -> Comparison:
+        """merged: the newest windows of a scale. older: the kept ones before them, if any. level: of each, (...,)."""
         values, alone = self._tests(merged, self._base)
         others, together = self._tests(merged, older + self._base)
         agrees = (alone <= _AGREES) & (np.sign(values) == np.sign(others))
         p_values = np.where(agrees, np.minimum(alone, together), alone)
         large = np.abs(values) > self._floors
-        level = np.where(large, LEVEL * p_values / self._levels, 1.0).min(axis=-1)
-        clearness = np.minimum(np.abs(values) / self._floors, _deviate(p_values) / _deviate(self._levels))
-        return Comparison(values, clearness, level)
+        least = np.where(large, p_values / self._shares, 1.0).min(axis=-1)
+        limits = _deviate(np.asarray(level)[..., None] * self._shares)
+        return Comparison(values, np.minimum(np.abs(values) / self._floors, _deviate(p_values) / limits), least)
 
     def judge(self, windows: Sequence[RecentWindow]) -> Lasting:
         """windows: the newest last, which is the one to be judged; KEPT of them are looked at."""
@@ -108,7 +113,8 @@ class LastingDrift:
         scales = seen.scales(self._least)
         if not scales:
             return Lasting()
-        compared = self.compare(*seen.parted(np.array(scales)))
+        levels = self.levels[[SCALES.index(m) for m in scales]]
+        compared = self.compare(*seen.parted(np.array(scales)), levels)
         findings = [one for row, m in enumerate(scales) for one in self._findings(seen, compared.clearness[row], m)]
         if not findings:
             row, test = np.unravel_index(compared.clearness.argmax(), compared.clearness.shape)
@@ -118,32 +124,28 @@ class LastingDrift:
         best = max(findings, key=lambda one: one.clearness)
         values = compared.values[scales.index(best.windows)]
         checks = tuple(self._check(seen, values, one) for one in findings if one.windows == best.windows)
-        return Lasting(checks, reduce(add, (one.tally for one in seen.windows[-best.windows :])), best.since)
+        return Lasting(checks, reduce(add, (one.tally for one in seen.windows[-best.windows :])), seen.since(best.begun))
 
     def since(self, windows: Sequence[RecentWindow]) -> Since | None:
         """Since when what the newest window shows by itself lasts; None where no test on it tells."""
         seen = _Seen.of(windows[-KEPT:], self._layout)
-        clearness = self.compare(*seen.parted(1)).clearness
+        clearness = self.compare(*seen.parted(1), self.levels[0]).clearness
         best = int(clearness.argmax())
-        return self._since(seen, best, 1) if clearness[best] > _TELLS else None
+        return seen.since(self._begun(seen, best, 1)) if clearness[best] > _TELLS else None
 
     def _findings(self, seen: "_Seen", clearness: np.ndarray, m: int) -> list["_Finding"]:
         """The clearest of the newest m windows, those left out that are over."""
         clear = [int(i) for i in np.argsort(-clearness, kind="stable")[:_SHOWN] if clearness[i] > 1]
-        return [_Finding(float(clearness[i]), m, i, since) for i in clear if (since := self._since(seen, i, m)) is not None]
+        return [_Finding(float(clearness[i]), m, i, begun) for i in clear if (begun := self._begun(seen, i, m)) is not None]
 
-    def _since(self, seen: "_Seen", test: int, m: int) -> Since | None:
-        """When what a test has found at a scale has begun; None if it is over."""
+    def _begun(self, seen: "_Seen", test: int, m: int) -> Split | None:
+        """With which window what a test has found at a scale has begun; None if it is over."""
         merged, _ = seen.parted(m)
         scores = self._tests.scores(test, merged, self._base)
         (sums, n), (base_sum, base_n) = scores.of(seen.counts), scores.of(self._base)
         newest, newest_n = scores.of(merged)
         gap = newest / max(newest_n, 1) - base_sum / max(base_n, 1)
-        found = split(Series(sums, n, float(base_sum), float(base_n), scores.variance, float(np.sign(gap))))
-        if found is None:
-            return None
-        best, earliest, latest = ((seen.windows[i].number, seen.windows[i].tally.first) for i in found)
-        return Since.of(best, earliest, latest, open_end=found[1] == 0 and earliest[0] > 1)
+        return split(Series(sums, n, float(base_sum), float(base_n), scores.variance, float(np.sign(gap))))
 
     def _check(self, seen: "_Seen", values: np.ndarray, finding: "_Finding") -> Check:
         """values: (K,), of the finding's scale."""
@@ -156,10 +158,10 @@ class LastingDrift:
             value=value,
             limit=value / clearness if clearness else float(self._floors[finding.test]),
             n=seen.answered(finding.windows),
-            beyond=finding.since is not None,
-            problem=f"the newest {finding.windows} windows together",
+            beyond=finding.begun is not None,
+            problem=f"the newest {finding.windows} windows together" if finding.windows > 1 else "",
             windows=finding.windows,
-            level="drift" if finding.since is not None else "ok",
+            level="drift" if finding.begun is not None else "ok",
         )
 
 
@@ -170,7 +172,7 @@ class _Finding:
     clearness: float
     windows: int
     test: int
-    since: Since | None = None
+    begun: Split | None = None
     """None: it is no drift, or not any more"""
 
 
@@ -192,6 +194,23 @@ class _Seen:
         """The newest m windows merged, and those before them; with a first axis for an array of m."""
         older = self.sums[len(self.windows) - m]
         return self.sums[len(self.windows)] - older, older
+
+    def since(self, begun: Split | None) -> Since | None:
+        """The times of these windows; None where there are none."""
+        if begun is None:
+            return None
+        best, earliest, latest = (self.windows[i] for i in begun)
+        if best.tally.first is None or earliest.tally.first is None or latest.tally.first is None:
+            return None
+        return Since(
+            number=best.number,
+            start=best.tally.first,
+            first_number=earliest.number,
+            last_number=latest.number,
+            earliest=earliest.tally.first,
+            latest=latest.tally.first,
+            open=begun[1] == 0 and earliest.number > 1,
+        )
 
     def answered(self, m: int) -> int:
         """Answers in the newest m windows."""
@@ -215,11 +234,11 @@ def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: Dri
     return np.array(floors)
 
 
-def _levels(tests: ShiftTests) -> np.ndarray:
-    """(K,): each test's share of LEVEL; most of it for the answers, which tell most (Rabanser et al., NeurIPS 2019)."""
+def _shares(tests: ShiftTests) -> np.ndarray:
+    """(K,): each test's share of the level; most of it for the answers, which tell most (Rabanser et al., NeurIPS 2019)."""
     answers = np.array([kind == "mean_change" for _, kind in tests.names])
     shares = np.where(answers, _OF_ANSWERS / max(answers.sum(), 1), (1 - _OF_ANSWERS) / (~answers).sum())
-    return LEVEL * shares / _COMPARISONS
+    return shares / _COMPARISONS
 
 
 def _deviate(p_values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ Seen from the true split, the ratio of every other one is a Brownian motion with
 value is that of two exponential variables: (1 - exp(-x))^2 = 0.95 (Siegmund, Confidence sets in change-point problems, 1988).
 """
 _BY_THE_DAY = timedelta(days=2)
-Begun = tuple[int, datetime | None]
+Split = tuple[int, int, int]
+"""Indices of windows: the first one with the drift, the earliest and the latest that may be it at 95 %"""
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,6 @@ class Since:
     """Starts of these two"""
     open: bool = False
     """It may have begun before `earliest`, the oldest window that is known"""
-
-    @classmethod
-    def of(cls, best: Begun, earliest: Begun, latest: Begun, open_end: bool) -> Self | None:
-        """Of windows, (number, first record) each; None if a record's time is not known."""
-        if best[1] is None or earliest[1] is None or latest[1] is None:
-            return None
-        return cls(best[0], best[1], earliest[0], latest[0], earliest[1], latest[1], open_end)
 
     def carried(self, before: Self | None) -> Self:
         """What was said of the same drift while its beginning was among the kept windows, where it is not any more."""
@@ -75,8 +69,8 @@ class Series:
     """1 if the drift has made it larger, -1 if smaller"""
 
 
-def split(series: Series) -> tuple[int, int, int] | None:
-    """(index of the first drifted window, earliest it may be, latest); None if the newest windows have it no longer.
+def split(series: Series) -> Split | None:
+    """Which windows the drift begins with; None if the newest ones have it no longer.
 
     Gaussian likelihood ratio of a segment against the reference and all other windows. The drift is over if a segment that has
     ended explains the windows clearly better than any that goes on.

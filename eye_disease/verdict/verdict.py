@@ -86,8 +86,8 @@ def judge(
     with the same layout. number: of this window.
 
     The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the
-    whole window, a quarter to those of all sites together, a quarter to rules and performance. Drift that only several windows
-    show together has a level of its own, a thousandth of that.
+    whole window, a quarter to those of all sites together, a quarter to rules and performance. The newest windows
+    together, this one among them, have a level of their own, a tenth of that.
 
     Raises ValueError if the profile was not made on the reference's layout.
     """

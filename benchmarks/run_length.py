@@ -11,7 +11,7 @@ from eye_disease.profiles.columns import column, numbers
 from eye_disease.profiles.critical_values import SHARES
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.shifts import Counts
-from eye_disease.verdict.lasting import KEPT, LEVEL, SCALES, LastingDrift
+from eye_disease.verdict.lasting import KEPT, SCALES, LastingDrift
 from eye_disease.verdict.limits import DriftLimits
 
 YEARS = 10
@@ -64,27 +64,27 @@ class CountedRecords:
         return Counts(histograms.reshape(shape), sums, flags.reshape(count, len(SHARES), 2))
 
 
-def levels_without_drift(
+def factors_without_drift(
     population: CountedRecords, judge: LastingDrift, n: int, count: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """For each of `count` windows in a row, the smallest level at which each scale would find drift: chunks, (T, scales)."""
+    """For each of `count` windows in a row and each scale, by what its level is missed: chunks, (T, scales)."""
     before: Counts | None = None
     for start in range(0, count, _CHUNK):
         new = population.windows(rng, n, min(_CHUNK, count - start))
         kept = new if before is None else before.joined(new)
-        yield levels(judge, kept, len(kept.sums) - len(new.sums))
+        yield factors(judge, kept, len(kept.sums) - len(new.sums))
         before = kept[max(len(kept.sums) - KEPT, 0) :]
 
 
-def levels(judge: LastingDrift, windows: Counts, first: int) -> np.ndarray:
-    """For the windows from index `first` on, the smallest level at which each scale would find drift, (T, scales); else 1."""
+def factors(judge: LastingDrift, windows: Counts, first: int) -> np.ndarray:
+    """For the windows from index `first` on, by what each scale's level had to be multiplied to find drift, (T, scales)."""
     sums, ends = windows.cumulative(), np.arange(first, len(windows.sums)) + 1
-    found = np.ones((len(ends), len(SCALES)))
+    found = np.full((len(ends), len(SCALES)), np.inf)
     for i, m in enumerate(SCALES):
         full = ends[ends >= m]
         oldest = np.maximum(full - KEPT, 0)
-        compared = judge.compare(sums[full] - sums[full - m], sums[full - m] - sums[oldest], LEVEL)
-        found[len(ends) - len(full) :, i] = compared.level
+        compared = judge.compare(sums[full] - sums[full - m], sums[full - m] - sums[oldest], i)
+        found[len(ends) - len(full) :, i] = compared.factor
     return found
 
 

@@ -14,6 +14,7 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.tally import FIXED_POINT, FLAGS, Tally
 
 Statistic = Literal["mean_change", "rank_shift", "ks", "share_change"]
+_MANY_BINS = 16
 _LEAST = 1e-6
 """Variance of a score that the base shows none of."""
 
@@ -174,12 +175,20 @@ def rank_shift(window: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _ks(window: np.ndarray, base: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest difference of the distribution functions and its asymptotic p-value (Smirnov 1948); conservative on bins."""
+    """Largest difference of the distribution functions, and its asymptotic p-value (Smirnov 1948) for a maximum over bins.
+
+    Between the edges the difference may be larger: by 0.5826 of its deviation across a bin (Siegmund, Sequential Analysis,
+    1985, ch. 10). Taken into account where the bins are many and about even, else the p-value is too large.
+    """
     n, base_n = window.sum(axis=-1), base.sum(axis=-1)
     known = (n > 0) & (base_n > 0)
     gap = window.cumsum(axis=-1) / np.maximum(n, 1)[..., None] - base.cumsum(axis=-1) / np.maximum(base_n, 1)[..., None]
     value = np.where(known, np.abs(gap).max(axis=-1), 0.0)
-    return value, np.where(known, kolmogorov(value * np.sqrt(n * base_n / np.maximum(n + base_n, 1))), 1.0)
+    both = (window + base) / np.maximum(n + base_n, 1)[..., None]
+    used = (both > 0).sum(axis=-1)
+    even = (used >= _MANY_BINS) & (both.max(axis=-1) * used <= 2)
+    between = np.where(even, 0.5826 / np.sqrt(np.maximum(used, 1)), 0.0)
+    return value, np.where(known, kolmogorov(value * np.sqrt(n * base_n / np.maximum(n + base_n, 1)) + between), 1.0)
 
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -29,13 +29,15 @@ KEPT = 96
 LEVEL = 2e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
-ALONE = 0.1
+ALONE = 0.2
 """Of `limits.alpha`, for the newest window alone: two of those in a row are as rare as one of the others."""
+_SHARES_ALONE = {"mean_change": 0.2, "ks": 0.6, "rank_shift": 0.1, "share_change": 0.1}
+_SHARES = {"mean_change": 0.8, "ks": 0.1, "rank_shift": 0.05, "share_change": 0.05}
+"""Of the level, by statistic. One window shows changes of the photos; a weak change that lasts is one of the class mix, or its
+probabilities tell most of it (Rabanser et al., NeurIPS 2019)."""
 _AGREES = 1e-3
 """p-value against the reference alone that must come with a finding against reference and older windows."""
 _COMPARISONS = 2
-_OF_ANSWERS = 0.8
-"""Of the level, for the tests of the class probabilities"""
 _SHOWN = 5
 """Findings of a scale that are told, the clearest ones"""
 _TELLS = 0.5
@@ -80,8 +82,8 @@ class Comparison:
     """Against the reference alone, with their sign"""
     clearness: np.ndarray
     """Times its limit: above 1 a change is significant, by its normal deviate, and large enough to matter"""
-    level: np.ndarray
-    """(...,): smallest level at which any test would be found; 1 if no change is large enough"""
+    factor: np.ndarray
+    """(...,): by what the level would have to be multiplied for any finding; infinite if no change is large enough"""
 
 
 class LastingDrift:
@@ -92,20 +94,18 @@ class LastingDrift:
         self._tests = ShiftTests(reference.layout, reference.parts.moments)
         self._base = Counts.of(reference.profile.whole, reference.layout)
         self._floors = _floors(self._tests, self._base, reference.layout.classes, limits)
-        self._shares = _shares(self._tests)
-        self.levels = np.array([limits.alpha * ALONE if m == 1 else LEVEL for m in SCALES])
-        """Of each of SCALES"""
+        self._levels = np.array([_levels(self._tests, m, limits) for m in SCALES])
 
-    def compare(self, merged: Counts, older: Counts, level: float | np.ndarray) -> Comparison:
-        """merged: the newest windows of a scale. older: the kept ones before them, if any. level: of each, (...,)."""
+    def compare(self, merged: Counts, older: Counts, scale: int | np.ndarray) -> Comparison:
+        """merged: the newest windows. older: the kept ones before them, if any. scale: which of SCALES they are, (...,)."""
         values, alone = self._tests(merged, self._base)
         others, together = self._tests(merged, older + self._base)
         agrees = (alone <= _AGREES) & (np.sign(values) == np.sign(others))
         p_values = np.where(agrees, np.minimum(alone, together), alone)
         large = np.abs(values) > self._floors
-        least = np.where(large, p_values / self._shares, 1.0).min(axis=-1)
-        limits = _deviate(np.asarray(level)[..., None] * self._shares)
-        return Comparison(values, np.minimum(np.abs(values) / self._floors, _deviate(p_values) / limits), least)
+        levels = self._levels[scale]
+        clearness = np.minimum(np.abs(values) / self._floors, _deviate(p_values) / _deviate(levels))
+        return Comparison(values, clearness, np.where(large, p_values / levels, np.inf).min(axis=-1))
 
     def judge(self, windows: Sequence[RecentWindow]) -> Lasting:
         """windows: the newest last, which is the one to be judged; KEPT of them are looked at."""
@@ -113,8 +113,7 @@ class LastingDrift:
         scales = seen.scales(self._least)
         if not scales:
             return Lasting()
-        levels = self.levels[[SCALES.index(m) for m in scales]]
-        compared = self.compare(*seen.parted(np.array(scales)), levels)
+        compared = self.compare(*seen.parted(np.array(scales)), np.array([SCALES.index(m) for m in scales]))
         findings = [one for row, m in enumerate(scales) for one in self._findings(seen, compared.clearness[row], m)]
         if not findings:
             row, test = np.unravel_index(compared.clearness.argmax(), compared.clearness.shape)
@@ -129,7 +128,7 @@ class LastingDrift:
     def since(self, windows: Sequence[RecentWindow]) -> Since | None:
         """Since when what the newest window shows by itself lasts; None where no test on it tells."""
         seen = _Seen.of(windows[-KEPT:], self._layout)
-        clearness = self.compare(*seen.parted(1), self.levels[0]).clearness
+        clearness = self.compare(*seen.parted(1), 0).clearness
         best = int(clearness.argmax())
         return seen.since(self._begun(seen, best, 1)) if clearness[best] > _TELLS else None
 
@@ -234,11 +233,11 @@ def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: Dri
     return np.array(floors)
 
 
-def _shares(tests: ShiftTests) -> np.ndarray:
-    """(K,): each test's share of the level; most of it for the answers, which tell most (Rabanser et al., NeurIPS 2019)."""
-    answers = np.array([kind == "mean_change" for _, kind in tests.names])
-    shares = np.where(answers, _OF_ANSWERS / max(answers.sum(), 1), (1 - _OF_ANSWERS) / (~answers).sum())
-    return shares / _COMPARISONS
+def _levels(tests: ShiftTests, scale: int, limits: DriftLimits) -> np.ndarray:
+    """(K,): level of each test at a scale, Bonferroni within."""
+    level, shares = (limits.alpha * ALONE, _SHARES_ALONE) if scale == 1 else (LEVEL, _SHARES)
+    kinds = [kind for _, kind in tests.names]
+    return np.array([level * shares[kind] / kinds.count(kind) / (1 if scale == 1 else _COMPARISONS) for kind in kinds])
 
 
 def _deviate(p_values: np.ndarray) -> np.ndarray:

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks.run_length import CountedRecords, levels_without_drift
+from benchmarks.run_length import CountedRecords, factors_without_drift
 from eye_disease.profiles.critical_values import WINDOW_SIZES
 from eye_disease.profiles.label_shift import ClassParts
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.explain import explain
-from eye_disease.verdict.lasting import KEPT, LEVEL, SCALES, Lasting, LastingDrift, Recent, RecentWindow
+from eye_disease.verdict.lasting import ALONE, KEPT, LEVEL, SCALES, Lasting, LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_records
@@ -133,10 +133,10 @@ def test_the_level_holds_in_windows_without_drift() -> None:
     records = make_records(2_000, seed=2)
     taken = records.take(pa.array(np.random.default_rng(3).integers(0, 2_000, 1_000)))
     drawn = replace(reference(), profile=Profile.from_table(taken, reference().layout))
-    levels = np.concatenate(
-        list(levels_without_drift(population, LastingDrift(drawn, LIMITS), 100, 1_000, np.random.default_rng(4)))
-    )
-    for level in (1e-1, 1e-2):
-        assert (levels <= level).mean() <= level
-    assert (levels[:, 1:] > LEVEL).all()
+    judged_by = LastingDrift(drawn, LIMITS)
+    missed = np.concatenate(list(factors_without_drift(population, judged_by, 100, 1_000, np.random.default_rng(4))))
+    for factor in (50_000, 5_000):
+        assert (missed[:, 1:] <= factor).mean() <= factor * LEVEL
+    assert (missed[:, 1:] > 1).all()
+    assert (missed[:, 0] <= 1).mean() <= LIMITS.alpha * ALONE
     assert LEVEL * len(SCALES) * 10 * 24 * 365 < 3, "windows with a finding in ten years, were all scales independent"

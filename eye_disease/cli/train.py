@@ -36,9 +36,6 @@ def main() -> None:
     parser.add_argument(
         "--fold", action="store_true", help="fold batch normalisation into the convolutions: faster, for a base of like photos"
     )
-    parser.add_argument(
-        "--detail", action="store_true", help="read photos at twice the base's size, by a narrow path beside its first layer"
-    )
     parser.add_argument("--blend", default="", help=".keras file, the training's origin, to move the trained weights towards")
     parser.add_argument("--blend-share", type=float, default=0.3, help="how far, 0..1")
     parser.add_argument(
@@ -75,7 +72,6 @@ def _train(asked: argparse.Namespace) -> None:
             size=asked.image_size,
             frozen=asked.frozen,
             fold=asked.fold,
-            detail=asked.detail,
             blend=asked.blend,
             blend_share=asked.blend_share,
             more=read_manifest(asked.more) if asked.more else None,

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from eye_disease.common.errors import UserError
-from eye_disease.training.detail import with_detail
 from eye_disease.training.targets import GRADE_STEPS
 from model_code.keras_model import OTHER_FINDING, dissect, load_keras
 from model_code.preprocessing import SCALINGS, Recipe, scale
@@ -19,16 +18,14 @@ LOGITS, GRADE = "logits", "grade"
 FOLDABLE = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def build(base: str, classes: int, size: int, frozen: float, fold: bool = False, detail: bool = False) -> keras.Model:
+def build(base: str, classes: int, size: int, frozen: float, fold: bool = False) -> keras.Model:
     """A trainable network: scaled RGB (N, size, size, 3) -> logits (N, classes + 1 + GRADE_STEPS), see training.targets.
 
     base: a `.keras` file, or the name of a network in `keras.applications` with its ImageNet weights. Heads start from the
     base's own where that has them. frozen: share of the layers, from the input on, that keep their weights. fold: see `folded`.
-    detail: see training.detail; the base itself then reads the photo at half the size. Raises UserError for a base that cannot
-    be used.
+    Raises UserError for a base that cannot be used.
     """
-    own_size = size // 2 if detail else size
-    network = of_size(load_keras(Path(base)), own_size) if is_file(base) else _application(base, own_size)
+    network = of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
     features, held = network.outputs[0], {}
     if len(features.shape) == 2:
         anatomy = dissect(network)
@@ -37,7 +34,6 @@ def build(base: str, classes: int, size: int, frozen: float, fold: bool = False,
         raise UserError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
     body = keras.Model(network.inputs[0], features)
     body = folded(body) if fold else body
-    body = with_detail(body) if detail else body
     pooled = keras.layers.GlobalAveragePooling2D(name="embedding")(body.outputs[0])
     dropped = keras.layers.Dropout(DROPOUT)(pooled)
     widths = {LOGITS: classes, OTHER_FINDING: 1, GRADE: GRADE_STEPS}

@@ -54,8 +54,6 @@ class Training:
     """Share of the layers, from the input on, that keep their weights."""
     fold: bool = False
     """See training.network.folded."""
-    detail: bool = False
-    """See training.detail."""
     blend: str = ""
     """A `.keras` file towards which the trained weights are moved; see training.network.blended."""
     blend_share: float = 0.3
@@ -72,7 +70,7 @@ class Training:
 
     def options(self) -> dict[str, object]:
         """What must be the same when a training is resumed."""
-        names = ("base", "size", "frozen", "fold", "detail", "blend", "blend_share", "drop_bad", "validation_share")
+        names = ("base", "size", "frozen", "fold", "blend", "blend_share", "drop_bad", "validation_share")
         return (
             {name: getattr(self, name) for name in names}
             | asdict(self.schedule)
@@ -136,7 +134,8 @@ def _resolved(training: Training) -> tuple[Training, Recipe]:
 def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
     schedule, work = training.schedule, training.work
     started = read_history(work)
-    network = resumed(work) if started else _built(training, len(photos.classes))
+    frozen, fold = training.frozen, training.fold
+    network = resumed(work) if started else networks.build(training.base, len(photos.classes), training.size, frozen, fold)
     if started:
         print(f"Going on after epoch {len(started)} in {work}.", flush=True)
     if schedule.epochs == 0:
@@ -162,10 +161,6 @@ def _train(training: Training, photos: Photos, tracks: bool) -> list[Epoch]:
             tracking.log_epoch(epoch)
 
     return train(network, augmented, Validation(photos.of("val")), schedule, work, report)
-
-
-def _built(training: Training, classes: int) -> keras.Model:
-    return networks.build(training.base, classes, training.size, training.frozen, training.fold, training.detail)
 
 
 def _blended(training: Training) -> Path:

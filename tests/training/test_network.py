@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from eye_disease.common.errors import UserError
-from eye_disease.training.detail import DETAIL, with_detail
-from eye_disease.training.network import blended, build, finished, folded, knows_other, of_size, scaling_of
+from eye_disease.training.network import blended, build, finished, folded, knows_other, scaling_of
 from model_code.keras_model import check_shape, dissect, load_keras
 from model_code.package import keras_file
 from tests.support.photos import PACKAGE
@@ -141,34 +139,3 @@ def test_a_network_of_other_layers_is_not_blended(base: str, tmp_path: Path) -> 
     trained = finished(build(base, classes=3, size=SIZE, frozen=0.0), other_finding=False)
     with pytest.raises(ValueError, match=r"other.keras shares no layer with the trained network"):
         blended(trained, tmp_path / "other.keras", 0.3)
-
-
-def test_a_path_for_detail_changes_no_answer_before_it_is_trained(base: str) -> None:
-    network = folded(load_keras(Path(base)))
-    large = np.random.default_rng(1).uniform(0, 255, (2, 2 * SIZE, 2 * SIZE, 3)).astype(np.float32)
-    halved = large.reshape(2, SIZE, 2, SIZE, 2, 3).mean(axis=(2, 4))
-    fine = with_detail(of_size(network, SIZE))
-    assert fine.inputs[0].shape == (None, 2 * SIZE, 2 * SIZE, 3)
-    before = fine.predict_on_batch(large)
-    assert before == pytest.approx(network.predict_on_batch(halved), rel=1e-4, abs=1e-4)
-
-    detail = fine.get_layer(DETAIL)
-    detail.set_weights([np.full_like(array, 0.003) for array in detail.get_weights()])
-    assert fine.predict_on_batch(large) != pytest.approx(before, rel=1e-2)
-    chess = np.indices((2 * SIZE, 2 * SIZE)).sum(axis=0)[None, :, :, None] % 2 * np.full(3, 255.0)
-    grey = np.full_like(chess, 127.5)
-    flat, seen = fine.predict_on_batch(grey), fine.predict_on_batch(chess)
-    assert seen != pytest.approx(flat, rel=1e-2), "what is gone in the halved photo is seen"
-
-
-def test_a_base_without_room_for_detail_is_refused() -> None:
-    image = keras.Input((SIZE, SIZE, 3))
-    network = keras.Model(image, layers.Conv2D(4, 3, padding="same")(image))
-    with pytest.raises(UserError, match="stride 2"):
-        with_detail(network)
-
-
-def test_a_training_for_detail_reads_photos_of_the_asked_size(base: str) -> None:
-    network = build(base, classes=3, size=2 * SIZE, frozen=0.0, fold=True, detail=True)
-    assert network.inputs[0].shape == (None, 2 * SIZE, 2 * SIZE, 3)
-    assert network.get_layer(DETAIL).trainable

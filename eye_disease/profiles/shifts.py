@@ -3,6 +3,7 @@
 Arrays may have leading axes (windows, scales, simulated years): production and the simulation of its null use the same code.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -98,12 +99,13 @@ class ShiftTests:
         spread = np.clip(np.diag(moments) - means**2, 0, None)
         self._dispersion = np.clip(spread / np.maximum(means * (1 - means), 1e-12), 1e-3, 1)[: len(self._classes)]
         """(C,): variance of each class's probability over that of a yes-or-no answer with the same mean"""
-        self.names: tuple[tuple[str, Statistic], ...] = (
-            *((name, "mean_change") for name in self._classes),
-            *((layout.streams[row], "rank_shift") for row in self._ranked),
-            *((name, "ks") for name in rows),
-            *((name, "share_change") for name in SHARES),
-        )
+        looked_at: dict[Statistic, Iterable[str]] = {
+            "mean_change": self._classes,
+            "rank_shift": (layout.streams[row] for row in self._ranked),
+            "ks": rows,
+            "share_change": SHARES,
+        }
+        self.names = tuple((stream, statistic) for statistic, streams in looked_at.items() for stream in streams)
         """(stream, statistic) of each test"""
 
     def __call__(self, window: Counts, base: Counts) -> tuple[np.ndarray, np.ndarray]:

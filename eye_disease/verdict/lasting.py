@@ -38,6 +38,8 @@ probabilities tell most of it (Rabanser et al., NeurIPS 2019)."""
 _AGREES = 1e-3
 """p-value against the reference alone that must come with a finding against reference and older windows."""
 _COMPARISONS = 2
+_ANY = 1e-6
+"""A change that matters where any does: a limit of 0, a class that the reference never expects"""
 _SHOWN = 5
 """Findings of a scale that are told, the clearest ones"""
 _TELLS = 0.5
@@ -230,7 +232,7 @@ def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: Dri
     usual = {f"prob_{name}": float(total) / answers for name, total in zip(classes, base.sums, strict=True)}
     least = {"ks": limits.min_ks, "rank_shift": limits.min_ks / np.sqrt(2), "share_change": limits.min_share_change}
     floors = [least[kind] if kind in least else min(limits.min_share_change, usual[name] / 2) for name, kind in tests.names]
-    return np.array(floors)
+    return np.maximum(floors, _ANY)
 
 
 def _levels(tests: ShiftTests, scale: int, limits: DriftLimits) -> np.ndarray:

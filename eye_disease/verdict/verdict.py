@@ -85,9 +85,9 @@ def judge(
     promise: what the version's package promises of reported answers; None: nothing. recent: the windows before this one, made
     with the same layout. number: of this window.
 
-    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the
-    whole window, a quarter to those of all sites together, a quarter to rules and performance. The newest windows
-    together, this one among them, have a level of their own, a tenth of that.
+    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: three tenths of it to the streams of the
+    whole window, a fifth to the tests that judge it together with the windows before, a quarter to the streams of all sites
+    together, a quarter to rules and performance.
 
     Raises ValueError if the profile was not made on the reference's layout.
     """
@@ -105,7 +105,7 @@ def judge(
     if enough and reference is not None:
         streams = stream_checks(whole, reference, limits) + embedding_checks(profile.sample, reference, limits)
         by_site = decide(_site_checks(profile, reference, limits), alpha / 4)
-        streams = decide(streams, alpha / 2)
+        streams = decide(streams, 0.3 * alpha)
         drifted = {check.site for check in by_site if check.level == "drift" and check.site is not None}
         sites = {site: kind_of_shift(profile.sites[site], reference, limits) for site in sorted(drifted)}
         windows = (*recent.windows, RecentWindow(number, whole))

@@ -102,6 +102,11 @@ def test_small_windows_wait_for_each_other() -> None:
     assert found.merged is not None
 
 
+def test_limits_of_zero_leave_the_decision_to_chance() -> None:
+    anything = DriftLimits(min_ks=0.0, min_share_change=0.0)
+    assert LastingDrift(reference(), anything).judge(quiet()).merged is None
+
+
 def test_only_so_many_windows_are_looked_at() -> None:
     many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(KEPT + 30))
     assert judged(many) == judged(many[-KEPT:])

@@ -52,7 +52,13 @@ class Verdict:
     def reasons(self) -> tuple[Check, ...]:
         """The checks that made the status: drift before warnings, the whole window before sites, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
-        return tuple(sorted(bad, key=lambda one: (one.level != "drift", one.site is not None, -one.excess)))
+        told: dict[tuple[str | None, str, str, int], Check] = {}
+        for one in sorted(bad, key=lambda one: (one.level != "drift", one.site is not None, -one.excess)):
+            if one.source in ("stream", "lasting"):  # the newest window is looked at by both: what both find is told once
+                told.setdefault((one.site, one.stream, one.statistic, one.windows), one)
+            else:
+                told[one.site, one.source, f"{one.stream} {one.statistic}", 0] = one
+        return tuple(told.values())
 
     @property
     def lasting(self) -> float | None:
@@ -85,9 +91,9 @@ def judge(
     promise: what the version's package promises of reported answers; None: nothing. recent: the windows before this one, made
     with the same layout. number: of this window.
 
-    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: three tenths of it to the streams of the
-    whole window, a fifth to the tests that judge it together with the windows before, a quarter to the streams of all sites
-    together, a quarter to rules and performance.
+    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: three tenths of it to the streams of
+    the whole window, a fifth to the tests that judge it together with the windows before, a quarter to the streams of all
+    sites together, a quarter to rules and performance.
 
     Raises ValueError if the profile was not made on the reference's layout.
     """

@@ -50,10 +50,13 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[Check, ...]:
-        """The checks that made the status: drift before warnings, the whole window before sites, the worst first."""
+        """The checks that made the status: drift before warnings, the whole window before sites, it alone before it together
+        with others, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
         told: dict[tuple[str | None, str, str, int], Check] = {}
-        for one in sorted(bad, key=lambda one: (one.level != "drift", one.site is not None, -one.excess)):
+        for one in sorted(
+            bad, key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess)
+        ):
             if one.source in ("stream", "lasting"):  # the newest window is looked at by both: what both find is told once
                 told.setdefault((one.site, one.stream, one.statistic, one.windows), one)
             else:
@@ -91,9 +94,9 @@ def judge(
     promise: what the version's package promises of reported answers; None: nothing. recent: the windows before this one, made
     with the same layout. number: of this window.
 
-    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: three tenths of it to the streams of
-    the whole window, a fifth to the tests that judge it together with the windows before, a quarter to the streams of all
-    sites together, a quarter to rules and performance.
+    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the whole
+    window (a permutation test of that family needs as much), a fifth to the tests that judge it together with the windows
+    before, 15 % to the streams of all sites together, and 15 % to rules and performance.
 
     Raises ValueError if the profile was not made on the reference's layout.
     """
@@ -107,11 +110,11 @@ def judge(
     enough = whole.answered >= limits.min_predictions
     if enough:
         answers = [*rule_checks(profile, reference, limits), *performance_checks(profile, reference, limits, realised)]
-        checks += decide([*answers, *promise_checks(promise, realised)], alpha / 4)
+        checks += decide([*answers, *promise_checks(promise, realised)], 0.15 * alpha)
     if enough and reference is not None:
         streams = stream_checks(whole, reference, limits) + embedding_checks(profile.sample, reference, limits)
-        by_site = decide(_site_checks(profile, reference, limits), alpha / 4)
-        streams = decide(streams, 0.3 * alpha)
+        by_site = decide(_site_checks(profile, reference, limits), 0.15 * alpha)
+        streams = decide(streams, alpha / 2)
         drifted = {check.site for check in by_site if check.level == "drift" and check.site is not None}
         sites = {site: kind_of_shift(profile.sites[site], reference, limits) for site in sorted(drifted)}
         windows = (*recent.windows, RecentWindow(number, whole))

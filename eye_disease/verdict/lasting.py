@@ -40,6 +40,8 @@ _AGREES = 1e-3
 _COMPARISONS = 2
 _ANY = 1e-6
 """A change that matters where any does: a limit of 0, a class that the reference never expects"""
+_RARE = 0.1
+"""Share of a class below which what matters is a part of it"""
 _SHOWN = 5
 """Findings of a scale that are told, the clearest ones"""
 _TELLS = 0.5
@@ -225,13 +227,15 @@ class _Seen:
 def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: DriftLimits) -> np.ndarray:
     """(K,): smallest change of each test that matters.
 
-    Of a class: DRIFT_MIN_SHARE_CHANGE of all photos, or half as many again of a rare one. Of a rank: what goes with
-    DRIFT_MIN_KS where a normal distribution moves.
+    Of a class: DRIFT_MIN_SHARE_CHANGE of all photos; of one rarer than one in ten the same part of its share, by default half.
+    Of a rank: what goes with DRIFT_MIN_KS where a normal distribution moves.
     """
     answers = max(float(base.histograms.sum(axis=-1).max(initial=0)), 1.0)
     usual = {f"prob_{name}": float(total) / answers for name, total in zip(classes, base.sums, strict=True)}
     least = {"ks": limits.min_ks, "rank_shift": limits.min_ks / np.sqrt(2), "share_change": limits.min_share_change}
-    floors = [least[kind] if kind in least else min(limits.min_share_change, usual[name] / 2) for name, kind in tests.names]
+    floors = [
+        least[kind] if kind in least else limits.min_share_change * min(1, usual[name] / _RARE) for name, kind in tests.names
+    ]
     return np.maximum(floors, _ANY)
 
 

@@ -53,14 +53,11 @@ class Verdict:
         """The checks that made the status: drift before warnings, the whole window before sites, it alone before it together
         with others, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
-        told: dict[tuple[str | None, str, str, int], Check] = {}
-        for one in sorted(
-            bad, key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess)
-        ):
-            if one.source in ("stream", "lasting"):  # the newest window is looked at by both: what both find is told once
-                told.setdefault((one.site, one.stream, one.statistic, one.windows), one)
-            else:
-                told[one.site, one.source, f"{one.stream} {one.statistic}", 0] = one
+        bad.sort(key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess))
+        told: dict[tuple[str | None, ...], Check] = {}
+        for one in bad:  # the newest window is judged twice: what both find is told once
+            source = "stream" if (one.source, one.windows) == ("lasting", 1) else one.source
+            told.setdefault((source, one.site, one.stream, one.statistic), one)
         return tuple(told.values())
 
     @property

@@ -42,7 +42,7 @@ class RecentWindows:
 
         Nothing of a file that was damaged and is set aside now, or is of another reference. Raises StateFileError.
         """
-        path = f"{model}/{version}.json"
+        path = _path(model, version)
         kept = read_state(self._files, path, _Kept, _COST)
         if kept is None or kept.layout != _digest(layout):
             return Recent()
@@ -58,7 +58,11 @@ class RecentWindows:
         """Replace what is kept; KEPT windows at most."""
         windows = [{"number": one.number, "tally": one.tally.to_json()} for one in recent.windows[-KEPT:]]
         stored = {"layout": _digest(layout), "windows": windows, "since": recent.since and recent.since.to_json()}
-        self._files.write(f"{model}/{version}.json", encode(stored))
+        self._files.write(_path(model, version), encode(stored))
+
+
+def _path(model: str, version: str) -> str:
+    return f"{model}/{version}.windows.json"
 
 
 def _digest(layout: Layout) -> str:

@@ -48,7 +48,7 @@ def test_the_file_stays_small_however_many_windows_come(tmp_path: Path) -> None:
     kept.save("m", "1", LAYOUT, Recent(many))
     found = kept.read("m", "1", LAYOUT, judged=3 * KEPT)
     assert [window.number for window in found.windows] == [window.number for window in many[-KEPT:]]
-    assert (tmp_path / "recent" / "m" / "1.json").stat().st_size < 1_000_000
+    assert (tmp_path / "recent" / "m" / "1.windows.json").stat().st_size < 1_000_000
 
 
 def test_a_window_that_a_killed_run_has_added_is_not_known(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_windows_of_another_reference_are_not_compared_with_this_one(tmp_path: P
     kept = RecentWindows(tmp_path)
     kept.save("m", "1", LAYOUT, Recent(windows(3)))
     assert kept.read("m", "1", Layout.generic(CLASSES), judged=3) == Recent()
-    assert (tmp_path / "recent" / "m" / "1.json").exists()
+    assert (tmp_path / "recent" / "m" / "1.windows.json").exists()
 
 
 @pytest.mark.parametrize("change", [{"histograms": [[1]]}, {"classes": "x"}, {"first": "yesterday"}, None])
@@ -73,12 +73,12 @@ def test_a_damaged_window_costs_the_memory_and_nothing_else(
 ) -> None:
     kept = RecentWindows(tmp_path)
     kept.save("m", "1", LAYOUT, Recent(windows(2)))
-    path = tmp_path / "recent" / "m" / "1.json"
+    path = tmp_path / "recent" / "m" / "1.windows.json"
     stored = json.loads(path.read_text())
     stored["windows"][1] = {"number": 2, "tally": stored["windows"][1]["tally"] | change} if change else {"number": 2}
     path.write_text(json.dumps(stored))
     with caplog.at_level(logging.ERROR):
         assert kept.read("m", "1", LAYOUT, judged=2) == Recent()
-    assert "1.json is damaged" in caplog.text
-    assert (tmp_path / "recent" / "m" / "1.json.damaged").exists()
+    assert "1.windows.json is damaged" in caplog.text
+    assert (tmp_path / "recent" / "m" / "1.windows.json.damaged").exists()
     assert not path.exists()

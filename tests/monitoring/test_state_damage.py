@@ -36,7 +36,7 @@ FILES = {
     "ingest": "log/*/1/ingest.json",
     "labels": "log/*/_labels/*.ndjson",
     "memory": "state/versions/*/1.json",
-    "recent": "state/recent/*/1.json",
+    "recent": "state/recent/*/1.windows.json",
     "spool": "state/spool/*-1-00000001/batch.json",
     "metrics": "state/spool/*-1-00000001/metrics.ndjson",
     "alert": "state/alerts/waiting/*.json",

@@ -89,7 +89,7 @@ def _checks(checks: tuple[Check, ...]) -> str:
     rows = [
         (
             one.level,
-            "all" if one.site is None else clean(one.site) or "(none)",
+            _of(one),
             clean(one.stream),
             one.statistic,
             f"{one.value:.4g}",
@@ -101,6 +101,13 @@ def _checks(checks: tuple[Check, ...]) -> str:
         for one in ordered
     ]
     return _table(("level", "site", "stream", "statistic", "value", "limit", "p-value", "PSI", "n"), rows)
+
+
+def _of(check: Check) -> str:
+    """Whose values a check is about."""
+    if check.source == "lasting":
+        return f"all, newest {check.windows} windows"
+    return "all" if check.site is None else clean(check.site) or "(none)"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

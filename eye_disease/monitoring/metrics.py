@@ -23,6 +23,7 @@ WINDOW_METRICS = {
     "session_predictions": "Photos, with an answer or an error.",
     "recent_low_confidence_ratio": "Share of answers with low confidence.",
     "drift_detected": "1 if the verdict is `drift`.",
+    "drift_lasting": "What comes nearest to drift in the newest windows together, as a share of its limit.",
     "error_count": "Photos with an error.",
     "model_load_time_seconds": "From the start of the last process to a model that was ready.",
     "health_check_response_time_ms": "Answer of the served model's `/ping`.",
@@ -36,7 +37,7 @@ WINDOW_METRICS = {
     "realised_missed_high": "Upper end.",
     "promised_error_among_reported": "What the version's package promises of `report`.",
     "realised_calibration_error": "Of labelled answers of the last 30 days.",
-    "drift/<stream>": "How far a comparison is on its way to its limit; 1 and more: beyond it.",
+    "drift/<stream>": "Each stream as a share of its limit, 1 and more: beyond it; streams of one kind share a metric.",
 }
 """Of each window; its step is its number."""
 _NAMES = {"confidence": "prediction_confidence", "inference_time_ms": "prediction_inference_time_ms"}

@@ -27,6 +27,7 @@ RUN_TAGS = {
     "drift_alarm": "As of the version.",
     "drift_checked_at": "As of the version.",
     "drift_kind": "`prevalence` (other diseases), `acquisition` (other photos), or `none`.",
+    "drift_since": "When the drift began, UTC, or `none`.",
     "drift_reference": "What the window was compared with.",
     "drift_command": "What DRIFT_ON_RAISE has started, and what came of it.",
     "drift_rollback": "What DRIFT_AUTO_ROLLBACK has done, and what came of it.",

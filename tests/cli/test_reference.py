@@ -1,9 +1,11 @@
 """docs/reference.md is what the code says, and says all of it."""
 
+import inspect
 import re
 
 from eye_disease.cli import reference
 from eye_disease.cli.main import COMMANDS
+from eye_disease.monitoring import publish
 from eye_disease.monitoring.metrics import WINDOW_METRICS
 from eye_disease.registry.tags import RUN_TAGS, VERSION_TAGS
 from model_code import schema
@@ -45,6 +47,13 @@ def test_every_column_field_code_and_tag_has_a_meaning() -> None:
     names = [*schema.REQUEST_COLUMNS, *schema.ANSWER_COLUMNS, *schema.PARAMS, *ERROR_CODES, *WINDOW_METRICS]
     names += [*schema.FACT_FIELDS, *schema.VERSION_FIELDS, *schema.LOG_FIELDS, *VERSION_TAGS, *RUN_TAGS]
     assert [name for name in names if not re.search(rf"^\| `{re.escape(name)}` \|.* \w", PAGE, flags=re.M)] == []
+
+
+def test_every_metric_of_a_window_is_on_it() -> None:
+    written = inspect.getsource(publish.window_metrics) + inspect.getsource(publish._reported)
+    names = set(re.findall(r'^ +"(\w+)": ', written, flags=re.M)) | set(re.findall(r'\{"(\w+)": ', written))
+    documented = {name for name in WINDOW_METRICS if not name.endswith(("_low", "_high")) and not name.startswith("drift/")}
+    assert names == documented
 
 
 def test_every_tag_is_set_somewhere() -> None:

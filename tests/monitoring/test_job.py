@@ -157,7 +157,7 @@ def test_a_window_waits_for_fifty_predictions_and_a_day_at_most(world: World) ->
     (outcome,) = world.run()
     assert outcome.found is not None
     assert outcome.found.verdict.status == "insufficient_data"
-    assert "Only 10 answers came" in str(outcome)
+    assert "Only 10 answers arrived" in str(outcome)
     assert world.mlflow.metric("session_predictions") == [(1, 55), (2, 10)]
     world.now += timedelta(hours=48)
     shutil.rmtree(world.state / "packages")  # a silent version needs no reference, nor a registry that would give it
@@ -198,7 +198,7 @@ def test_a_version_without_a_reference_is_judged_by_rules_only_and_says_so(world
 def test_results_wait_while_mlflow_is_down(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.mlflow.down = True
     assert [world.run_on(_records(60, seed=i)) for i in (1, 2)] == ["ok", "ok"]
-    assert "2 batches of results wait" in caplog.text
+    assert "2 result batches are queued" in caplog.text
     assert world.mlflow.batches == {}
     world.mlflow.down = False
     world.run()
@@ -383,6 +383,7 @@ def _kill_at(step: int, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(shutil, "rmtree", counted(shutil.rmtree))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_report")
 def test_killed_at_every_step_nothing_is_lost_or_doubled(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the run that raises the alarm; more predictions come before the next run."""

@@ -19,6 +19,8 @@ from eye_disease.registry.promotion import RefusedError, promote, rollback
 from eye_disease.registry.versions import StageError, VersionError, in_stage, list_versions, look, version_in_production
 from tests.support.versions import make_versions, passed, passes_fetched, refused
 
+pytestmark = pytest.mark.slow
+
 NAME = "eye_model"
 
 

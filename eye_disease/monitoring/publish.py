@@ -30,7 +30,11 @@ def make_batch(found: Findings) -> Batch:
         "drift_alarm": "raised" if found.alarm.raised else "none",
         "drift_checked_at": found.judged.isoformat(timespec="seconds"),
     }
-    run_tags = tags | {"drift_kind": verdict.kind or "none", "drift_reference": clean(verdict.reference or "none")}
+    run_tags = tags | {
+        "drift_kind": verdict.kind or "none",
+        "drift_since": verdict.since.start.isoformat(timespec="seconds") if verdict.since else "none",
+        "drift_reference": clean(verdict.reference or "none"),
+    }
     note = "\n\n".join([f"**{verdict.status}**: {found.problem} {found.action}", f"({found.span})", *found.notes])
     return Batch(batch_id(found.model, found.version, found.number), found.model, found.version, run_tags, tags, note)
 
@@ -53,6 +57,7 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         "session_predictions": whole.answered + whole.failed,
         "recent_low_confidence_ratio": low / flagged if flagged else None,
         "drift_detected": float(verdict.status == "drift"),
+        "drift_lasting": verdict.lasting,
         "error_count": whole.failed,
         "model_load_time_seconds": found.load_time_seconds,
         "health_check_response_time_ms": found.health and found.health.response_time_ms,
@@ -61,6 +66,7 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         **_reported(found),
         "realised_calibration_error": realised and realised.calibration_error,
     }
+<<<<<<< HEAD
     return figures | shares_of_limits(verdict.checks)
 
 
@@ -76,6 +82,13 @@ def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
             share = check.excess if check.value or check.limit else 0.0  # none of what must not be
             found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))
     return found
+=======
+    for check in verdict.checks:
+        if check.site is None and check.source != "lasting":
+            name = f"drift/{check.stream}_{check.statistic}"
+            figures |= {name: check.value, f"{name}_limit": check.limit}
+    return figures
+>>>>>>> main
 
 
 def _reported(found: Findings) -> dict[str, float | None]:

@@ -109,7 +109,7 @@ def _check_rows(checks: tuple[Check, ...]) -> list[tuple[str, ...]]:
     return [
         (
             one.level,
-            "all" if one.site is None else clean(one.site) or "(none)",
+            _of(one),
             clean(one.stream),
             one.statistic,
             f"{one.value:.4g}",
@@ -121,6 +121,13 @@ def _check_rows(checks: tuple[Check, ...]) -> list[tuple[str, ...]]:
         )
         for one in ordered
     ]
+
+
+def _of(check: Check) -> str:
+    """Whose values a check is about."""
+    if check.source == "lasting":
+        return f"all, newest {check.windows} windows"
+    return "all" if check.site is None else clean(check.site) or "(none)"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -13,7 +13,13 @@ from eye_disease.records.state_file import decode, encode, read_bytes, read_stat
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.verdict import Status, Verdict
 
+<<<<<<< HEAD
 _LATER_FIELDS = ("grounds", "due", "sites")
+=======
+_LATER_FIELDS = ("grounds", "due")
+MERGED = "newest windows merged"
+"""Name of the figure that says how near the newest windows together are to a drift"""
+>>>>>>> main
 KEPT_WINDOWS = 96
 """Judged windows that the report looks back on: a day of one every quarter of an hour."""
 
@@ -37,6 +43,7 @@ class PastWindow:
         """What is kept of a verdict."""
         kept = [check for check in verdict.checks if check.site is None and check.source in ("stream", "performance")]
         figures = {f"{check.stream} {check.statistic}": (round(check.value, 5), round(check.limit, 5)) for check in kept}
+        figures |= {MERGED: (round(verdict.lasting, 5), 1.0)} if verdict.lasting is not None else {}
         return cls(number, verdict.last or judged, verdict.status, verdict.n, confidence, figures)
 
 

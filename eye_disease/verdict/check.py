@@ -17,7 +17,7 @@ LONGEST_PROBLEM = 400
 class Check:
     """What was measured, against what; `level` says what came of it."""
 
-    source: Literal["rule", "stream", "performance", "service"]
+    source: Literal["rule", "stream", "lasting", "performance", "service"]
     stream: str
     """What was looked at: a record field, or `embedding`, `accuracy`, `probe`, ..."""
     statistic: str
@@ -42,6 +42,8 @@ class Check:
     significant: Level = "drift"
     """Level of one that it does not"""
     level: Level = "ok"
+    windows: int = 1
+    """How many of the newest windows are judged together"""
 
     def decided(self, rejected: bool) -> Self:
         """With its level; rejected: chance does not explain the value."""

@@ -42,12 +42,13 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     service = [check for check in bad if check.source == "service"]
     if service:
         return f"The service is not well: {_said(service[0])}.", _ACTIONS[service[0].stream]
-    streams = [check for check in bad if check.source == "stream"]
+    streams = [check for check in bad if check.source in ("stream", "lasting")]
     if streams and verdict.kind:
         sites = [clean(site) or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
         more = f" and {len(sites) - _SHOWN_SITES} more" if len(sites) > _SHOWN_SITES else ""
         where = f" of site {', '.join(sites[:_SHOWN_SITES])}{more}" if sites else ""
-        problem = f"{_STREAMS[verdict.kind]} ({verdict.kind} shift{where}): {streams[0]}."
+        since = f", {verdict.since}" if verdict.since else ""
+        problem = f"{_STREAMS[verdict.kind]} ({verdict.kind} shift{where}){since}: {streams[0]}."
         return problem, _ACTIONS[verdict.kind].format(where=where)
     first = bad[0]
     known = _ACTIONS.get(first.stream, _ACTIONS["rule"])

@@ -1,6 +1,8 @@
 """The job as a whole, in this process and with a clock of its own; what it tells MLflow and people is kept by stand-ins."""
 
+import json
 import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from eye_disease.monitoring.references import NoReferenceError, ProductionWindow
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
 from eye_disease.profiles.layout import EMBEDDING
+from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
@@ -117,7 +120,7 @@ def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: Wo
     assert batch.run_tags["drift_reference"] == "validation"
     assert "The 80 answers of the last window are like those of the reference validation. Nothing need be done." in batch.note
     _, _, files = next(iter(world.mlflow.batches.values()))
-    assert {"report.html", "checks.csv"} <= files.keys()
+    assert {"report.html", "checks.csv"} <= files
     shares = [point for point in world.mlflow.points() if point.name.startswith("drift/")]
     assert len(shares) == len({point.name for point in shares}) < 20
     assert all(0 <= point.value < 1 for point in shares)
@@ -414,3 +417,69 @@ def test_killed_at_every_step_nothing_is_lost_or_doubled(world: World, tmp_path:
         step += 1
     assert step > 15
     assert told_twice == 2, "where it is killed between telling and noting it: one alert too many, never one too few"
+
+
+WEAK = {"sharpness": 0.92}
+
+
+@pytest.mark.usefixtures("small_report")
+def test_a_drift_too_weak_for_one_window_raises_an_alarm_with_its_date(world: World) -> None:
+    for seed in range(601, 611):
+        assert world.run_on(_records(80, seed=seed)) == "ok"
+    began = world.now - minutes(10)
+    found = [world.run_on(_records(80, seed=seed, **WEAK)) for seed in range(640, 650)]
+    assert found[0] == "ok", "one window does not show it"
+    assert found[-2:] == ["drift", "drift"]
+    assert world.told() == [f"Drift: {MODEL} version 1"]
+    body = world.people.told[0][1]
+    assert re.search(rf"since about {began.day} {began:%B %Y}, \d\d:\d\d UTC", body)
+    assert "sharpness: " in body
+    since = datetime.fromisoformat(world.mlflow.last().batch.run_tags["drift_since"])
+    assert abs(since - began) <= minutes(30), "within two windows"
+    lasting = dict(world.mlflow.metric("drift_lasting"))
+    assert lasting.keys() == set(range(1, 21))
+    assert lasting[5] < 1 < lasting[20]
+
+
+@pytest.mark.usefixtures("small_report")
+def test_records_of_judged_windows_are_never_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(3):
+        world.run_on(_records(60, seed=seed))
+    profiled: list[int] = []
+    made = Profile.from_table
+    monkeypatch.setattr(
+        Profile, "from_table", lambda records, layout: (profiled.append(len(records)), made(records, layout))[1]
+    )
+    world.run_on(_records(60, seed=7))
+    assert sum(profiled) == 60
+
+
+@pytest.mark.usefixtures("small_report")
+def test_state_of_an_earlier_release_goes_on_without_the_windows_before(world: World) -> None:
+    for seed in range(3):
+        world.run_on(_records(60, seed=seed))
+    shutil.rmtree(world.state / "recent")
+    assert world.run_on(_records(60, seed=7)) == "ok"
+    (path,) = (world.state / "recent").rglob("*.json")
+    assert [one["number"] for one in json.loads(path.read_text())["windows"]] == [4]
+
+
+@pytest.mark.usefixtures("small_report")
+def test_a_run_killed_before_its_memory_is_saved_counts_its_window_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run_on(_records(60, seed=1))
+    world.write(_records(60, seed=2))
+
+    def killed(self: Memories, *arguments: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(Memories, "save", killed)
+        world.run()
+    world.now += minutes(15)
+    world.write(_records(60, seed=3))
+    (outcome,) = world.run()
+    assert outcome.found is not None
+    assert outcome.found.verdict.n == 120
+    (path,) = (world.state / "recent").rglob("*.json")
+    kept = json.loads(path.read_text())["windows"]
+    assert [(one["number"], sum(one["tally"]["classes"])) for one in kept] == [(1, 60), (2, 120)]

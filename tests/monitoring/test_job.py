@@ -120,7 +120,7 @@ def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: Wo
     assert batch.run_tags["drift_reference"] == "validation"
     assert "The 80 answers of the last window are like those of the reference validation. No action needed." in batch.note
     _, _, files = next(iter(world.mlflow.batches.values()))
-    assert {"report.html", "checks.csv"} <= files.keys()
+    assert {"report.html", "checks.csv"} <= files
     shares = [point for point in world.mlflow.points() if point.name.startswith("drift/")]
     assert len(shares) == len({point.name for point in shares}) < 20
     assert all(0 <= point.value < 1 for point in shares)

@@ -66,7 +66,6 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         **_reported(found),
         "realised_calibration_error": realised and realised.calibration_error,
     }
-<<<<<<< HEAD
     return figures | shares_of_limits(verdict.checks)
 
 
@@ -77,18 +76,11 @@ def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {}
     for check in checks:
-        if check.site is None:
+        if check.site is None and check.source != "lasting":  # which have `drift_lasting`
             name = f"drift/{_chart(check.stream)}"
             share = check.excess if check.value or check.limit else 0.0  # none of what must not be
             found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))
     return found
-=======
-    for check in verdict.checks:
-        if check.site is None and check.source != "lasting":
-            name = f"drift/{check.stream}_{check.statistic}"
-            figures |= {name: check.value, f"{name}_limit": check.limit}
-    return figures
->>>>>>> main
 
 
 def _reported(found: Findings) -> dict[str, float | None]:

@@ -13,13 +13,9 @@ from eye_disease.records.state_file import decode, encode, read_bytes, read_stat
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.verdict import Status, Verdict
 
-<<<<<<< HEAD
 _LATER_FIELDS = ("grounds", "due", "sites")
-=======
-_LATER_FIELDS = ("grounds", "due")
 MERGED = "newest windows merged"
 """Name of the figure that says how near the newest windows together are to a drift"""
->>>>>>> main
 KEPT_WINDOWS = 96
 """Judged windows that the report looks back on: a day of one every quarter of an hour."""
 

@@ -76,7 +76,7 @@ def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {}
     for check in checks:
-        if check.site is None and check.source != "lasting":
+        if check.site is None and check.source != "lasting":  # which have `drift_lasting`
             name = f"drift/{_chart(check.stream)}"
             share = check.excess if check.value or check.limit else 0.0  # none of what must not be
             found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))

@@ -81,7 +81,7 @@ class Browser:
         target = self._ask("Target.createTarget", url=address)["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
-        self.wait_for("document.readyState === 'complete'")
+        self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
 
     def value(self, expression: str) -> Any:
         """Of a JavaScript expression in the page. Raises AssertionError where it fails."""

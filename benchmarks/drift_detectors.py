@@ -36,6 +36,8 @@ class Finding:
     drift: bool
     kind: str | None = None
     """Of ours only"""
+    score: float = 0.0
+    """Of peers: larger for more drift, so that their level can be set to ours"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def judge_with(peer: Peer, python: Path, trial: Trial, chosen: Sequence[int], cl
     lines = done.stdout.splitlines()
     if done.returncode != 0 or len(lines) != len(chosen):
         raise PeerError(f"{peer.package} answered {len(lines)} of {len(chosen)} windows: {done.stderr[-2000:]}")
-    return [[Finding(bool(drift)) for drift in json.loads(line)] for line in lines]
+    return [[Finding(bool(drift), score=score) for drift, score in json.loads(line)] for line in lines]
 
 
 def environment_of(peer: Peer, cache: Path) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.drift_detectors import OURS, PEERS, Finding
@@ -11,6 +12,9 @@ from benchmarks.figures import table
 from benchmarks.machine import machine_lines
 
 BUDGET = 0.01
+NO_DRIFT = "no drift"
+DRIFT = "drift"
+"""The world of windows with drift, and of those without beside them"""
 DETECTORS = (OURS, *(name for peer in PEERS for name in peer.detectors))
 _PACKAGES = ("numpy", "scipy", "pyarrow", "pandas", "ai-edge-litert")
 _NOTES = """
@@ -37,6 +41,7 @@ class Tally:
 
     judged: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, list[float]] = field(default_factory=dict)
     named: int = 0
     """By ours, among those found"""
 
@@ -44,6 +49,7 @@ class Tally:
         """Count a finding."""
         self.judged[detector] = self.judged.get(detector, 0) + 1
         self.found[detector] = self.found.get(detector, 0) + finding.drift
+        self.scores.setdefault(detector, []).append(finding.score)
         self.named += detector == OURS and finding.drift and finding.kind == expected_kind
 
     def cell(self, detector: str) -> str:
@@ -68,14 +74,16 @@ def count(counts: Counts, world: str, detector: str, windows: Iterable[Window], 
         tally.add(detector, finding, window.expected_kind)
 
 
-def report(counts: Counts, references: dict[str, str], command: str) -> str:
-    """The section as Markdown. references: world -> the references' size and number, in words."""
+def report(counts: Counts, references: dict[str, str], lasting: str, command: str) -> str:
+    """The section as Markdown. references: world -> the references' size and number, in words. lasting: a table."""
     detectors = [name for name in DETECTORS if any(name in tally.judged for tally in counts.values())]
     head = [*machine_lines(_PACKAGES), f"- Command: `{command}`", *(f"- {world}: {text}" for world, text in references.items())]
     parts = [
         "\n".join(head),
         "### False alarms\n\n" + _false_alarms(counts, detectors),
         "### Detections\n\n" + _detections(counts, detectors),
+        "### Detections at equal false alarms\n\n" + _equalled(counts, [name for name in detectors if name != OURS]),
+        "### Drift that lasts\n\n" + lasting,
         "### How to read this\n" + _NOTES,
     ]
     return "\n\n".join(part.strip() for part in parts)
@@ -84,7 +92,7 @@ def report(counts: Counts, references: dict[str, str], command: str) -> str:
 def _false_alarms(counts: Counts, detectors: Sequence[str]) -> str:
     rows = []
     for (world, case, n), tally in counts.items():
-        if case == "no drift":
+        if case == NO_DRIFT:
             kept = tally.found[OURS] <= BUDGET * tally.judged[OURS]
             verdict = "pass" if kept else "**MISSED**"
             rows.append((world, str(n), *(tally.cell(name) for name in detectors), tally.interval(), verdict))
@@ -94,7 +102,30 @@ def _false_alarms(counts: Counts, detectors: Sequence[str]) -> str:
 def _detections(counts: Counts, detectors: Sequence[str]) -> str:
     rows = []
     for (_, case, n), tally in counts.items():
-        if case != "no drift":
+        if case != NO_DRIFT:
             named = f"{tally.named}/{tally.found[OURS]}"
             rows.append((case, str(n), *(tally.cell(name) for name in detectors), named))
     return table(("drift", "n", *detectors, "kind named rightly"), rows)
+
+
+def _equalled(counts: Counts, peers: Sequence[str]) -> str:
+    """Each peer with the threshold that gives it as many false alarms as ours has, on windows of that size without drift."""
+    rows = []
+    for (world, case, n), tally in counts.items():
+        quiet = counts.get((world, NO_DRIFT, n))
+        if world != DRIFT or case == NO_DRIFT or quiet is None:
+            continue
+        ours = tally.found[OURS] / tally.judged[OURS]
+        tuned = {name: _tuned(tally.scores.get(name, []), quiet.scores.get(name, []), quiet) for name in peers}
+        ahead = [name for name, share in tuned.items() if share is not None and share > ours]
+        shown = ["" if share is None else f"{share:.0%}" for share in tuned.values()]
+        rows.append((case, str(n), f"{ours:.0%}", *shown, ", ".join(ahead) or "-"))
+    return table(("drift", "n", OURS, *peers, "ahead of ours"), rows)
+
+
+def _tuned(scores: list[float], quiet: list[float], ours: Tally) -> float | None:
+    """Share of the scores beyond the threshold; None without any."""
+    if not scores or not quiet:
+        return None
+    allowed = int(ours.found[OURS] / ours.judged[OURS] * len(quiet))
+    return float(np.mean(np.array(scores) > sorted(quiet, reverse=True)[allowed]))

@@ -1,9 +1,10 @@
-"""Alibi Detect with its defaults: a JSON line a window, [TabularDrift, ClassifierDrift on the embedding].
+"""Alibi Detect with its defaults: a JSON line a window, [drift, score] of TabularDrift and of ClassifierDrift on the embedding.
 
     python alibi_drift.py WINDOWS.npz
 
 Runs in an environment of its own; imports nothing of this project. Both are at p < .05, TabularDrift (KS, chi-square) with
-Bonferroni's correction; ClassifierDrift trains scikit-learn's logistic regression, the backend that needs no deep learning.
+Bonferroni's correction; a score is -log10 of the smallest p-value. ClassifierDrift trains scikit-learn's logistic regression,
+the backend that needs no deep learning.
 """
 
 import json
@@ -26,7 +27,12 @@ def main() -> None:
     for key in sorted(name for name in stored.files if name.startswith("window_")):
         window = stored[key]
         answers = (tabular.predict(window), classifier.predict(window[:, embedding]))
-        print(json.dumps([bool(answer["data"]["is_drift"]) for answer in answers]), flush=True)
+        print(json.dumps([[bool(one["data"]["is_drift"]), score(one["data"]["p_val"])] for one in answers]), flush=True)
+
+
+def score(p_values: object) -> float:
+    """Larger for more drift."""
+    return float(-np.log10(max(np.min(p_values), 1e-300)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Evidently's DataDriftPreset with its defaults: a JSON line a window, [any column drifts, the dataset drifts].
+"""Evidently's DataDriftPreset with its defaults: a JSON line a window, [drift, score] of any column and of the dataset.
 
     python evidently_drift.py WINDOWS.npz
 
-Runs in an environment of its own; imports nothing of this project.
+Runs in an environment of its own; imports nothing of this project. A score is how far beyond its threshold the column is, as a
+logarithm: the farthest one's, and that of the column at which half of them are beyond.
 """
 
 import json
@@ -34,13 +35,14 @@ def main() -> None:
         if len(columns) != len(names) + 1:
             raise RuntimeError(f"Evidently judged {len(columns)} of {len(names) + 1} columns")
         whole = total["value"]["share"] >= total["config"]["drift_share"]
-        print(json.dumps([any(map(drifts, columns)), whole]), flush=True)
+        scores = sorted(map(beyond, columns), reverse=True)
+        print(json.dumps([[scores[0] > 0, scores[0]], [bool(whole), scores[(len(scores) - 1) // 2]]]), flush=True)
 
 
-def drifts(metric: dict) -> bool:
-    """Evidently compares p-values from below and distances from above."""
-    threshold = metric["config"]["threshold"]
-    return metric["value"] < threshold if "p_value" in metric["config"]["method"] else metric["value"] >= threshold
+def beyond(metric: dict) -> float:
+    """Above 0 for a drift: Evidently compares p-values from below and distances from above."""
+    threshold, value = metric["config"]["threshold"], max(metric["value"], 1e-300)
+    return float(np.log(threshold / value if "p_value" in metric["config"]["method"] else value / threshold))
 
 
 if __name__ == "__main__":

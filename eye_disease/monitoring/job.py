@@ -23,6 +23,7 @@ from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.promises import NoPromiseError, read_promise
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
+from eye_disease.monitoring.recent_windows import RecentWindows
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
 from eye_disease.monitoring.served import probe_served
@@ -38,6 +39,7 @@ from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores, warn_once
 from eye_disease.registry.versions import version_in_production
 from eye_disease.verdict.health import Health
+from eye_disease.verdict.lasting import Recent
 from eye_disease.verdict.limits import DriftLimits
 from model_code.promise import Promise
 
@@ -97,6 +99,7 @@ class DriftJob:
         self._packages = Packages(state / "packages", settings.mlflow_timeout_seconds)
         self._references = References(state / "references", self._packages, reference)
         self._memories = Memories(state)
+        self._recent = RecentWindows(state)
         self._spool = Spool(state / "spool")
         self._outbox = AlertOutbox(state / "alerts", settings.alert_urls)
         self._actions = Actions(
@@ -156,7 +159,7 @@ class DriftJob:
         try:
             return self._judge_open_window(store, memory, health)
         except TrackingUnavailableError as error:
-            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", *_name(store), error)
+            _logger.warning("%s version %s is skipped for now: its reference cannot be fetched: %s", *_name(store), error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}"), memory
         except (StoreError, StateFileError, NoReferenceError, NoPromiseError, OSError) as error:
             return _failed(store, error), memory
@@ -176,10 +179,13 @@ class DriftJob:
         if not is_ready(window, memory, health, self._now(), self._limits):
             why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
             return Outcome(store.model, store.version, None, why), memory
-        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits, promise)
+        recent = self._recent.read(store.model, store.version, layout, memory.windows) if reference else Recent()
+        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits, promise, recent)
         found = judgement.found
         if self._settings.tracking_enabled:
             self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
+        if reference:  # before the memory: a run killed here judges the window again, and what is kept of it is not used
+            self._recent.save(store.model, store.version, layout, judgement.recent)
         self._memories.save(store.model, store.version, judgement.memory)
         return Outcome(store.model, store.version, found), judgement.memory
 

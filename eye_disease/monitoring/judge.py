@@ -14,11 +14,13 @@ from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.store import StoreSnapshot
 from eye_disease.verdict.health import Health
+from eye_disease.verdict.lasting import KEPT, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
-from eye_disease.verdict.verdict import judge
+from eye_disease.verdict.verdict import Verdict, judge
 from model_code.promise import Promise
 
+_NO_WINDOWS = Recent()
 _LABELS_OF = timedelta(days=30)
 """Predictions whose labels tell of the present: labels come days later, and old ones tell of old photos."""
 
@@ -50,6 +52,7 @@ class Judgement:
 
     found: Findings
     memory: VersionMemory
+    recent: Recent
 
 
 def judge_window(
@@ -61,15 +64,17 @@ def judge_window(
     now: datetime,
     limits: DriftLimits,
     promise: Promise | None = None,
+    recent: Recent = _NO_WINDOWS,
 ) -> Judgement:
-    """window: all records that `held` has since `memory`. promise: of the version's package. Raises OSError, StoreError."""
+    """window: all records that `held` has since `memory`. promise: of the version's package. recent: the windows
+    before, on the same layout. Raises OSError, StoreError."""
     store, state = held.store, held.state
     realised = realised_performance(held, now)
     missing = max(state.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
-    verdict = judge(window.profile, reference, limits, health, missing, realised, promise)
+    number = memory.windows + 1
+    verdict = judge(window.profile, reference, limits, health, missing, realised, promise, recent, number)
     alarm, event = memory.alarm.after(verdict.status, limits)
     grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
-    number = memory.windows + 1
     past = PastWindow.of(number, verdict, window.profile.whole.mean_confidence, now)
     found = Findings(
         model=store.model,
@@ -99,22 +104,31 @@ def judge_window(
         alert=make_alert(found),
         grounds=grounds,
         due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
+        sites=tuple(verdict.sites),
         history=found.history,
     )
-    return Judgement(found, judged)
+    return Judgement(found, judged, _with(recent, number, window, verdict))
+
+
+def _with(recent: Recent, number: int, window: Window, verdict: Verdict) -> Recent:
+    """What the next window is judged together with; a window without answers says nothing, but ends what it does not show."""
+    whole = window.profile.whole
+    windows = (*recent.windows, RecentWindow(number, whole)) if whole.answered else recent.windows
+    since = recent.since if verdict.status == "insufficient_data" else verdict.since
+    return Recent(windows[-KEPT:], since)
 
 
 def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
     notes = []
     if reference is None:
-        notes.append(f"No reference came with version {clean(version)}: only the rules and the service are judged, not drift.")
+        notes.append(f"No reference came with version {clean(version)}: only rules and service are checked; drift is not.")
     elif reference.name.startswith("window:"):
         notes.append(
             f"Judged against production data, {clean(reference.name)}, not against the reference of the model's package."
         )
     if window.every > 1:
         notes.append(
-            f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "
+            f"Of {window.predictions:,} predictions one in {window.every:,} is logged individually in MLflow; "
             "all of them are in the figures of the window."
         )
     return tuple(notes)

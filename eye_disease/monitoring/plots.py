@@ -5,22 +5,24 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, PercentFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
 
 from eye_disease.common.text import clean
 from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.version_state import MERGED
 from eye_disease.profiles.estimate import estimate_performance
 from eye_disease.profiles.layout import LATENCY_EDGES
 
 _WINDOW, _REFERENCE, _BAD = "#0b6e99", "#9a9a9a", "#b3261e"
 _QUALITY = ("brightness", "contrast", "sharpness", "field_of_view_share")
 _SHOWN_STREAMS, _SHOWN_SITES, _LONGEST_NAME = 6, 10, 32
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 11,
@@ -158,7 +160,7 @@ def _history(figure: Figure, found: Findings) -> None:
     ratios = {
         name: value / limit for name, (value, limit) in found.history[-1].figures.items() if limit and not _is_accuracy(name)
     }
-    worst = sorted(ratios, key=lambda name: -ratios[name])[:_SHOWN_STREAMS]
+    worst = sorted(ratios, key=lambda name: (name != MERGED, -ratios[name]))[:_SHOWN_STREAMS]
     for name in worst:
         kept = [(one.number, *one.figures[name]) for one in found.history if name in one.figures]
         axes.plot(
@@ -166,8 +168,12 @@ def _history(figure: Figure, found: Findings) -> None:
         )
     _limit_line(axes.axhline)
     numbers = [one.number for one in found.history]
+    if since := found.verdict.since:
+        begun, first, last = (max(n, min(numbers)) - 0.5 for n in (since.number, since.first_number, since.last_number))
+        axes.axvspan(begun, max(numbers) + 0.5, color=_BAD, alpha=0.08, linewidth=0, label=f"drift {since}")
+        axes.axvspan(first, last + 1, color=_BAD, alpha=0.12, linewidth=0)
     axes.set(xlabel="window", ylabel="times its limit", ylim=(0, None), xlim=(min(numbers) - 0.5, max(numbers) + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
 
 

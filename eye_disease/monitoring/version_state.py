@@ -13,7 +13,9 @@ from eye_disease.records.state_file import decode, encode, read_bytes, read_stat
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.verdict import Status, Verdict
 
-_LATER_FIELDS = ("grounds", "due")
+_LATER_FIELDS = ("grounds", "due", "sites")
+MERGED = "newest windows merged"
+"""Name of the figure that says how near the newest windows together are to a drift"""
 KEPT_WINDOWS = 96
 """Judged windows that the report looks back on: a day of one every quarter of an hour."""
 
@@ -37,6 +39,7 @@ class PastWindow:
         """What is kept of a verdict."""
         kept = [check for check in verdict.checks if check.site is None and check.source in ("stream", "performance")]
         figures = {f"{check.stream} {check.statistic}": (round(check.value, 5), round(check.limit, 5)) for check in kept}
+        figures |= {MERGED: (round(verdict.lasting, 5), 1.0)} if verdict.lasting is not None else {}
         return cls(number, verdict.last or judged, verdict.status, verdict.n, confidence, figures)
 
 
@@ -62,6 +65,8 @@ class VersionMemory:
     grounds: Grounds = field(default_factory=Grounds)
     due: tuple[Request, ...] = ()
     """To be done since the last window, and not yet asked for"""
+    sites: tuple[str, ...] = ()
+    """Those that drifted in the last window"""
     history: tuple[PastWindow, ...] = ()
     """The last KEPT_WINDOWS, oldest first"""
 

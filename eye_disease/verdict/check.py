@@ -17,7 +17,7 @@ LONGEST_PROBLEM = 400
 class Check:
     """What was measured, against what; `level` says what came of it."""
 
-    source: Literal["rule", "stream", "performance", "service"]
+    source: Literal["rule", "stream", "lasting", "performance", "service"]
     stream: str
     """What was looked at: a record field, or `embedding`, `accuracy`, `probe`, ..."""
     statistic: str
@@ -42,6 +42,8 @@ class Check:
     significant: Level = "drift"
     """Level of one that it does not"""
     level: Level = "ok"
+    windows: int = 1
+    """How many of the newest windows are judged together"""
 
     def decided(self, rejected: bool) -> Self:
         """With its level; rejected: chance does not explain the value."""
@@ -75,6 +77,6 @@ def _shown(value: float) -> str:
 
 def decide(checks: list[Check], alpha: float) -> list[Check]:
     """Levels of a family of checks: a window without drift has any `significant` one with probability alpha at most."""
-    tested = [check for check in checks if check.p_value is not None]
-    p_values = dict(zip(map(id, tested), holm([check.p_value for check in tested]), strict=True))
+    tested = {id(check): check.p_value for check in checks if check.p_value is not None}
+    p_values = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [check.decided(p_values.get(id(check), 0.0) <= alpha) for check in checks]

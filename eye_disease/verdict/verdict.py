@@ -11,14 +11,17 @@ from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
 from eye_disease.verdict.drift import Kind, embedding_checks, kind_of_shift, stream_checks
 from eye_disease.verdict.health import Health
+from eye_disease.verdict.lasting import LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.performance import performance_checks, promise_checks
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.rules import rule_checks
 from eye_disease.verdict.service import service_checks
+from eye_disease.verdict.since import Since
 from model_code.promise import Promise
 
 Status = Literal["ok", "warning", "drift", "insufficient_data"]
+_NO_WINDOWS = Recent()
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,32 @@ class Verdict:
     """Everything that was compared"""
     estimate: Estimate | None
     """Performance without labels; None without answers"""
+    since: Since | None = None
+    """When the statistical drift of the whole window has begun; None: there is none, or its beginning is not known"""
 
     @property
     def reasons(self) -> tuple[Check, ...]:
-        """The checks that made the status: drift before warnings, the whole window before sites, the worst first."""
+        """The checks that made the status: drift before warnings, the whole window before sites, it alone before it together
+        with others, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
-        return tuple(sorted(bad, key=lambda one: (one.level != "drift", one.site is not None, -one.excess)))
+        bad.sort(key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess))
+        told: dict[tuple[str | None, ...], Check] = {}
+        for one in bad:  # the newest window is judged twice: what both find is told once
+            source = "stream" if (one.source, one.windows) == ("lasting", 1) else one.source
+            told.setdefault((source, one.site, one.stream, one.statistic), one)
+        return tuple(told.values())
+
+    @property
+    def lasting(self) -> float | None:
+        """What comes nearest to drift in the newest windows together, as a share of its limit; None: there was but one."""
+        return max((check.value / check.limit for check in self.checks if check.source == "lasting"), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; `reasons` as sentences."""
-        times = {name: moment and moment.isoformat() for name, moment in (("first", self.first), ("last", self.last))}
+        times: dict[str, Any] = {
+            name: moment and moment.isoformat() for name, moment in (("first", self.first), ("last", self.last))
+        }
+        times["since"] = self.since and self.since.to_json()
         return {**asdict(self), **times, "reasons": [str(check) for check in self.reasons]}
 
 
@@ -63,14 +82,18 @@ def judge(
     missing_records: int = 0,
     realised: RealisedPerformance | None = None,
     promise: Promise | None = None,
+    recent: Recent = _NO_WINDOWS,
+    number: int = 1,
 ) -> Verdict:
     """The verdict on a window; its profile is made with `reference.layout`, or `Layout.generic` where there is no reference.
 
     health: of the probe, if there was one. missing_records: gaps in the sequence numbers. realised: what labels say.
-    promise: what the version's package promises of reported answers; None: nothing.
+    promise: what the version's package promises of reported answers; None: nothing. recent: the windows before this one, made
+    with the same layout. number: of this window.
 
-    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the
-    whole window, a quarter to those of all sites together, a quarter to rules and performance.
+    The level `limits.alpha` is shared out, so that it holds for the verdict as a whole: half of it to the streams of the whole
+    window (a permutation test of that family needs as much), a fifth to the tests that judge it together with the windows
+    before, 15 % to the streams of all sites together, and 15 % to rules and performance.
 
     Raises ValueError if the profile was not made on the reference's layout.
     """
@@ -80,31 +103,41 @@ def judge(
     checks = decide(service_checks(profile, limits, health, missing_records), alpha)
     sites: dict[str, Kind] = {}
     kind: Kind | None = None
+    since: Since | None = None
     enough = whole.answered >= limits.min_predictions
     if enough:
         answers = [*rule_checks(profile, reference, limits), *performance_checks(profile, reference, limits, realised)]
-        checks += decide([*answers, *promise_checks(promise, realised)], alpha / 4)
+        checks += decide([*answers, *promise_checks(promise, realised)], 0.15 * alpha)
     if enough and reference is not None:
         streams = stream_checks(whole, reference, limits) + embedding_checks(profile.sample, reference, limits)
-        by_site = decide(_site_checks(profile, reference, limits), alpha / 4)
+        by_site = decide(_site_checks(profile, reference, limits), 0.15 * alpha)
         streams = decide(streams, alpha / 2)
         drifted = {check.site for check in by_site if check.level == "drift" and check.site is not None}
         sites = {site: kind_of_shift(profile.sites[site], reference, limits) for site in sorted(drifted)}
+        windows = (*recent.windows, RecentWindow(number, whole))
+        lasting = LastingDrift(reference, limits)
+        together = lasting.judge(windows)
+        since = together.since
         if any(check.level == "drift" for check in streams):
             kind = kind_of_shift(whole, reference, limits)
+            since = since or lasting.since(windows)
+        elif together.merged is not None:
+            kind = kind_of_shift(together.merged, reference, limits)
+        since = since and since.carried(recent.since)
         kind = "acquisition" if "acquisition" in sites.values() else kind or next(iter(sites.values()), None)
-        checks += streams + by_site
+        checks += [*streams, *together.checks, *by_site]
     return Verdict(
         status=_status(checks, enough),
         n=whole.answered,
         failed=whole.failed,
         first=whole.first,
         last=whole.last,
-        reference=reference and reference.name,
+        reference=reference.name if reference else None,
         kind=kind,
         sites=sites,
         checks=tuple(checks),
         estimate=estimate_performance(profile),
+        since=since,
     )
 
 

@@ -36,6 +36,7 @@ FILES = {
     "ingest": "log/*/1/ingest.json",
     "labels": "log/*/_labels/*.ndjson",
     "memory": "state/versions/*/1.json",
+    "recent": "state/recent/*/1.windows.json",
     "spool": "state/spool/*-1-00000001/batch.json",
     "metrics": "state/spool/*-1-00000001/metrics.ndjson",
     "alert": "state/alerts/waiting/*.json",
@@ -197,7 +198,7 @@ def test_a_file_that_may_not_be_read_is_named_and_waits(
         without_permission(patched, path.name, path.parent.name)
         outcomes = world.run()
     assert outcomes["2"].found is not None
-    assert outcomes["1"].failed == (what in ("ingest", "memory"))
+    assert outcomes["1"].failed == (what in ("ingest", "memory", "recent"))
     assert f"{path} cannot be read (Permission denied)" in caplog.text
     assert path.read_bytes() == content
     assert len(world.run()) == 2

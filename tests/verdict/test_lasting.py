@@ -1,0 +1,147 @@
+"""Drift that no window shows by itself: found in the newest ones together, with its date, and rarely where there is none."""
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks.run_length import CountedRecords, factors_without_drift
+from eye_disease.profiles.critical_values import WINDOW_SIZES
+from eye_disease.profiles.label_shift import ClassParts
+from eye_disease.profiles.layout import Layout
+from eye_disease.profiles.profile import Profile
+from eye_disease.profiles.reference import Reference
+from eye_disease.verdict.explain import explain
+from eye_disease.verdict.lasting import ALONE, KEPT, LEVEL, SCALES, Lasting, LastingDrift, Recent, RecentWindow
+from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.verdict import judge
+from tests.support.drift_records import CLASSES, START, make_records
+
+LIMITS = DriftLimits()
+MORE_CATARACT = (0.34, 0.22, 0.22, 0.22)
+"""A third more than the quarter that the reference has"""
+
+
+@cache
+def reference() -> Reference:
+    """Without the critical values of single windows, which take seconds; none is ever beyond these."""
+    records = make_records(1_000, seed=1)
+    layout = Layout.fit(records, CLASSES)
+    probabilities = np.column_stack([records[f"prob_{name}"].to_numpy() for name in CLASSES])
+    parts = ClassParts.of(probabilities, {}, {})
+    critical = {name: (1.0,) * len(WINDOW_SIZES) for name in layout.streams}
+    return Reference("validation", "m", "1", "", Profile.from_table(records, layout), parts, critical)
+
+
+def window(number: int, n: int = 100, **changes: object) -> RecentWindow:
+    """An hour after the one before."""
+    tally = Profile.from_table(make_records(n, seed=5_000 + number, **changes), reference().layout).whole
+    start = START + timedelta(hours=number)
+    return RecentWindow(number, replace(tally, first=start, last=start + timedelta(minutes=50)))
+
+
+@cache
+def quiet() -> tuple[RecentWindow, ...]:
+    """Forty windows without drift, numbers 1 to 40."""
+    return tuple(window(i) for i in range(1, 41))
+
+
+def judged(windows: tuple[RecentWindow, ...]) -> Lasting:
+    return LastingDrift(reference(), LIMITS).judge(windows)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 17, 40])
+def test_windows_without_drift_are_not_found(count: int) -> None:
+    found = judged(quiet()[:count])
+    assert found.merged is None
+    assert found.since is None
+    assert [check.level for check in found.checks] == ["ok"]
+
+
+@pytest.mark.parametrize(("stream", "changes"), [("prob_cataract", {"mix": MORE_CATARACT}), ("sharpness", {"sharpness": 0.91})])
+def test_a_weak_drift_is_found_within_ten_windows_and_dated(stream: str, changes: dict[str, object]) -> None:
+    drifting = tuple(window(i, **changes) for i in range(41, 51))
+    at = next(i for i in range(1, 11) if judged(quiet() + drifting[:i]).merged is not None)
+    assert at > 1
+    found = judged(quiet() + drifting)
+    assert found.checks[0].stream == stream
+    assert found.checks[0].level == "drift"
+    assert found.checks[0].windows > 1
+    assert f"the newest {found.checks[0].windows} windows together" in str(found.checks[0])
+    assert found.since is not None
+    assert abs(found.since.number - 41) <= 2
+    assert found.since.first_number <= 41 <= found.since.last_number
+    assert found.since.start == START + timedelta(hours=found.since.number)
+    assert found.merged is not None
+    assert found.merged.answered == found.checks[0].n == 100 * found.checks[0].windows
+
+
+def test_a_drift_from_the_first_window_on_is_found_too() -> None:
+    drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(1, 31))
+    found = judged(drifting)
+    assert found.since is not None
+    assert found.since.number <= 3
+    assert not found.since.open
+
+
+def test_a_drift_that_is_over_is_not_told_for_as_long_as_it_is_kept() -> None:
+    drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(41, 61))
+    assert judged(quiet() + drifting).merged is not None
+    after = tuple(window(i) for i in range(61, 68))
+    assert judged(quiet() + drifting + after).merged is None
+
+
+def test_small_windows_wait_for_each_other() -> None:
+    few = tuple(window(i, n=10, sharpness=0.4) for i in range(1, 8))
+    assert judged(few[:4]).checks == ()
+    found = judged(few)
+    assert found.checks[0].n >= LIMITS.min_predictions
+    assert found.merged is not None
+
+
+def test_limits_of_zero_leave_the_decision_to_chance() -> None:
+    anything = DriftLimits(min_ks=0.0, min_share_change=0.0)
+    assert LastingDrift(reference(), anything).judge(quiet()).merged is None
+
+
+def test_only_so_many_windows_are_looked_at() -> None:
+    many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(KEPT + 30))
+    assert judged(many) == judged(many[-KEPT:])
+
+
+def test_the_verdict_tells_since_when_and_keeps_the_date() -> None:
+    drifting = tuple(window(i, sharpness=0.91) for i in range(41, 50))
+    newest = Profile.from_table(make_records(100, seed=77, sharpness=0.91), reference().layout)
+    known = Recent(quiet() + drifting)
+    alone = judge(newest, reference(), LIMITS)
+    assert (alone.status, alone.since) == ("ok", None)
+    assert alone.lasting is not None
+    assert alone.lasting < 1
+    found = judge(newest, reference(), LIMITS, recent=known, number=50)
+    assert (found.status, found.kind) == ("drift", "acquisition")
+    assert found.lasting is not None
+    assert found.lasting > 1
+    assert found.since is not None
+    assert abs(found.since.number - 41) <= 2
+    assert f"(acquisition shift), {found.since}: sharpness" in explain(found)[0]
+    assert found.to_json()["since"]["number"] == found.since.number
+    rest = Recent(drifting, replace(found.since, number=30))
+    assert judge(newest, reference(), LIMITS, recent=rest, number=50).since == replace(found.since, number=30)
+
+
+def test_the_level_holds_in_windows_without_drift() -> None:
+    """What `benchmarks/drift_run_length.py` does for years: the share of windows with a finding, at levels that show some."""
+    population = CountedRecords.of(make_records(2_000, seed=2), reference().layout)
+    records = make_records(2_000, seed=2)
+    taken = records.take(pa.array(np.random.default_rng(3).integers(0, 2_000, 1_000)))
+    drawn = replace(reference(), profile=Profile.from_table(taken, reference().layout))
+    judged_by = LastingDrift(drawn, LIMITS)
+    missed = np.concatenate(list(factors_without_drift(population, judged_by, 100, 1_000, np.random.default_rng(4))))
+    for factor in (50_000, 5_000):
+        assert (missed[:, 1:] <= factor).mean() <= factor * LEVEL
+    assert (missed[:, 1:] > 1).all()
+    assert (missed[:, 0] <= 1).mean() <= LIMITS.alpha * ALONE
+    assert LEVEL * len(SCALES) * 10 * 24 * 365 < 3, "windows with a finding in ten years, were all scales independent"

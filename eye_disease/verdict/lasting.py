@@ -243,7 +243,7 @@ def _levels(tests: ShiftTests, scale: int, limits: DriftLimits) -> np.ndarray:
     """(K,): level of each test at a scale, Bonferroni within."""
     level, shares = (limits.alpha * ALONE, _SHARES_ALONE) if scale == 1 else (LEVEL, _SHARES)
     kinds = [kind for _, kind in tests.names]
-    return np.array([level * shares[kind] / kinds.count(kind) / (1 if scale == 1 else _COMPARISONS) for kind in kinds])
+    return np.array([level * shares[kind] / kinds.count(kind) / _COMPARISONS for kind in kinds])
 
 
 def _deviate(p_values: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
 about four fifths of its windows."""
 KEPT = 96
 """Windows that are kept: those of the largest scale, and some before them to compare with."""
-LEVEL = 2e-6
+LEVEL = 5e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
 ALONE = 0.2
@@ -154,6 +154,7 @@ class LastingDrift:
         """values: (K,), of the finding's scale."""
         stream, statistic = self._tests.names[finding.test]
         value, clearness = abs(float(values[finding.test])), float(finding.clearness)
+        together = f"the newest {finding.windows} windows together" if finding.windows > 1 else ""
         return Check(
             source="lasting",
             stream=stream,
@@ -162,7 +163,7 @@ class LastingDrift:
             limit=value / clearness if clearness else float(self._floors[finding.test]),
             n=seen.answered(finding.windows),
             beyond=finding.begun is not None,
-            problem=f"the newest {finding.windows} windows together" if finding.windows > 1 else "",
+            problem=", ".join(filter(None, [together, "over by now" if finding.begun is None and clearness > 1 else ""])),
             windows=finding.windows,
             level="drift" if finding.begun is not None else "ok",
         )

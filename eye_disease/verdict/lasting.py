@@ -26,7 +26,7 @@ SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
 about four fifths of its windows."""
 KEPT = 96
 """Windows that are kept: those of the largest scale, and some before them to compare with."""
-LEVEL = 5e-6
+LEVEL = 1e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
 ALONE = 0.2

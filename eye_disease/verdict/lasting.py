@@ -95,8 +95,8 @@ class LastingDrift:
 
     def __init__(self, reference: Reference, limits: DriftLimits) -> None:
         self._layout, self._least = reference.layout, limits.min_predictions
-        self._tests = ShiftTests(reference.layout, reference.parts.moments)
         self._base = Counts.of(reference.profile.whole, reference.layout)
+        self._tests = ShiftTests(reference.layout, reference.parts.moments, self._base)
         self._floors = _floors(self._tests, self._base, reference.layout.classes, limits)
         self._levels = np.array([_levels(self._tests, m, limits) for m in SCALES])
 

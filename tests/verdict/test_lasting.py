@@ -14,7 +14,6 @@ from eye_disease.profiles.label_shift import ClassParts
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
-from eye_disease.profiles.shifts import mean_change
 from eye_disease.verdict.explain import explain
 from eye_disease.verdict.lasting import ALONE, KEPT, LEVEL, Lasting, LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
@@ -133,26 +132,6 @@ def test_the_verdict_tells_since_when_and_keeps_the_date() -> None:
     assert found.to_json()["since"]["number"] == found.since.number
     rest = Recent(drifting, replace(found.since, number=30))
     assert judge(newest, reference(), LIMITS, recent=rest, number=50).since == replace(found.since, number=30)
-
-
-@pytest.mark.parametrize("n", [200, 800])
-@pytest.mark.parametrize("share", [0.04, 0.25, 0.6])
-def test_the_mean_of_probabilities_keeps_its_level_a_thousand_times_beyond_what_can_be_simulated(n: int, share: float) -> None:
-    """Against the exact distribution of the sum, which is that of one probability, convolved n times."""
-    grid = 500
-    rng = np.random.default_rng(5)
-    truth = rng.random(20_000) < share
-    values = np.where(truth, rng.beta(4, 1, 20_000), rng.beta(1, 20, 20_000))
-    pmf = np.bincount(np.rint(values * grid).astype(int), minlength=grid + 1) / 20_000
-    places = np.arange(grid + 1) / grid
-    mean = float(pmf @ places)
-    dispersion = float(pmf @ places**2 - mean**2) / (mean * (1 - mean))
-    size = 1 << int(np.ceil(np.log2(grid * n + 1)))
-    exact = np.fft.irfft(np.fft.rfft(pmf, size) ** n, size).clip(0)[::-1].cumsum()[::-1]
-    for level in (1e-3, 1e-5, 1e-7):
-        at = int(np.searchsorted(-exact, -level))
-        _, p_value = mean_change(np.array(at / grid), np.array(n), np.array(mean * 1e9), np.array(1e9), dispersion)
-        assert 0.2 < 2 * exact[at] / p_value < 5
 
 
 def test_the_level_holds_in_windows_without_drift() -> None:

@@ -88,9 +88,9 @@ def test_a_drift_from_the_first_window_on_is_found_too() -> None:
 
 
 def test_a_drift_that_is_over_is_not_told_for_as_long_as_it_is_kept() -> None:
-    drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(41, 61))
+    drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(41, 81))
     assert judged(quiet() + drifting).merged is not None
-    after = tuple(window(i) for i in range(61, 68))
+    after = tuple(window(i) for i in range(81, 88))
     found = judged(quiet() + drifting + after)
     assert found.merged is None
     assert [(check.level, "over by now" in str(check)) for check in found.checks] == [("ok", True)]

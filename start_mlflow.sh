@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets everything up and runs it: tracking server with UI, registered model, served model, drift job. Ctrl-C stops all of it.
-# Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those listed in README.md.
+# Settings: MLFLOW_PORT (5000), SERVE_PORT (8080), SERVE_WORKERS (1), PYTHON, and those of docs/reference.md.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # `sh start_mlflow.sh`
 set +o posix -u
 unset CDPATH
@@ -40,6 +40,7 @@ export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$STATE/inference_logs}"
 export MODEL_CACHE_DIR="${MODEL_CACHE_DIR:-$STATE/model_cache}"
 export MONITORING_DIR="${MONITORING_DIR:-$STATE/monitoring}"
 export HEALTH_CHECK_URL="${HEALTH_CHECK_URL:-http://127.0.0.1:$SERVE_PORT}"
+write_settings "$STATE/settings"
 
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -59,6 +60,8 @@ if [[ $versions == *"has no versions"* ]]; then
     python register.py register --stage Production 2>"$STATE/register.log" || { cat "$STATE/register.log" >&2; fail "registration failed"; }
 fi
 
+python -m eye_disease pages >"$STATE/pages" 2>&1 & # while the model is loaded
+PAGES=$!
 python serve.py --port "$SERVE_PORT" --workers "$SERVE_WORKERS" >"$STATE/serving.log" 2>&1 </dev/null &
 SERVER=$!
 wait_until_up "the served model" "$SERVER" "http://127.0.0.1:$SERVE_PORT/ping" "$STATE/serving.log"
@@ -77,12 +80,14 @@ for _ in $(seq 240); do
 done
 cat "$STATE/drift.log"
 
+wait "$PAGES"
 cat <<TEXT
 
-  MLflow UI     $MLFLOW_TRACKING_URI
-  Served model  http://127.0.0.1:$SERVE_PORT/invocations
-  Records       $INFERENCE_LOG_DIR
-  Drift job     every 15 minutes; log in $STATE/drift.log, results in the MLflow UI
+$(cat "$STATE/pages")
+  Served model                  http://127.0.0.1:$SERVE_PORT/invocations
+  Records                       $INFERENCE_LOG_DIR
+  Settings                      $STATE/settings, which the commands in other terminals read
+  Drift job                     every 15 minutes; log in $STATE/drift.log, results in the MLflow UI
 
 Send a photo of your own:
 

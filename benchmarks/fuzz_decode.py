@@ -27,7 +27,7 @@ from model_code.settings import ServingSettings
 
 THREADS = 2
 BOUND_MIB = 256
-"""Of one photo, as the README says."""
+"""Of one photo, as docs/SERVING.md says."""
 
 
 def main() -> None:

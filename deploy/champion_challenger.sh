@@ -31,6 +31,8 @@ need_free_port PROXY_PORT "$PROXY_PORT"
 need_free_port CHAMPION_PORT "$CHAMPION_PORT"
 need_free_port CHALLENGER_PORT "$CHALLENGER_PORT"
 
+settings=$(python -m eye_disease env) || exit 1 # of the stack that ./start_mlflow.sh runs, where nothing else is set
+eval "$settings"
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
 export INFERENCE_LOG_DIR="${INFERENCE_LOG_DIR:-$PWD/inference_logs}"
 FOLDER=$(mktemp -d) || fail "no folder for logs and configuration"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from eye_disease.common.progress import Progress
+
 _THREADS = 8
 _BLOCK = 1 << 20
 
@@ -49,7 +51,7 @@ def copy_in(source: str, target: Path, earlier: Path | None = None) -> tuple[int
         return True
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        copied = sum(pool.map(take, found))
+        copied = sum(Progress().over(f"Copying {target.name}", pool.map(take, found), len(found)))
     return copied, len(found) - copied
 
 
@@ -68,7 +70,7 @@ def copy_out(source: Path, target: str) -> int:
             shutil.copyfileobj(incoming, outgoing, _BLOCK)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(put, found))
+        list(Progress().over(f"Restoring {source.name}", pool.map(put, found), len(found)))
     return len(found)
 
 

@@ -20,7 +20,8 @@ def canary_photo(package: Path) -> bytes:
 
 def expected_answer(package: Path) -> dict[str, Any]:
     """The columns that an answer to the canary must have."""
-    return json.loads((package / CANARY_ANSWER).read_text())
+    answer: dict[str, Any] = json.loads((package / CANARY_ANSWER).read_text())
+    return answer
 
 
 def write_expected_answer(package: Path, answer: Mapping[str, Any]) -> None:

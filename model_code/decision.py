@@ -59,7 +59,7 @@ def decide(answer: Mapping[str, Any], facts: ModelFacts) -> str:
 def report_score(answer: Mapping[str, Any]) -> float:
     """How sure an answer is, 0..1: its confidence; for a healthy eye also that nothing outside the classes was found."""
     other = answer["other_finding_score"] if answer["predicted_class"] == HEALTHY else None
-    return answer["confidence"] * (1 - (other or 0.0))
+    return float(answer["confidence"] * (1 - (other or 0.0)))
 
 
 def has_second_disease(answer: Mapping[str, Any], facts: ModelFacts) -> bool:
@@ -78,7 +78,7 @@ def calibrated(output: np.ndarray, facts: ModelFacts) -> np.ndarray:
     output = output.astype(np.float64)
     logits = output if facts.output_kind == "logits" else np.log(output.clip(1e-12))
     exponent = np.exp((logits - logits.max()) / facts.temperature)
-    return exponent / exponent.sum()
+    return np.asarray(exponent / exponent.sum())
 
 
 def other_finding_score(logit: np.ndarray | None, facts: ModelFacts) -> float | None:

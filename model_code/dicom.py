@@ -96,7 +96,7 @@ def _frame(dataset: Any, header: Header, working_side: int, max_pixels: int, dea
         return ImageOps.invert(rgb) if header.inverted else rgb
     bits = header.bits
     if syntax in _JPEG_2000:
-        image = Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=("JPEG2000",))
+        image: Image.Image = Image.open(io.BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=("JPEG2000",))
         if image.size != (header.width, header.height):
             raise ImageError("image_corrupt", "The DICOM file and the picture in it differ in size.")
         image.load()
@@ -120,7 +120,7 @@ def _as_told(coded: bytes, photometric: str) -> bytes:
 
 def _array(dataset: Any, syntax: str) -> np.ndarray:
     """Samples as stored, (H, W) or (H, W, 3)."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
     if syntax not in _UNCOMPRESSED and not _is_native(syntax) and not get_decoder(syntax).is_available:

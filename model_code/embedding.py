@@ -12,4 +12,4 @@ def logged_components(embedding: np.ndarray, statistics: Statistics) -> list[flo
     """The first LOGGED_COMPONENTS coordinates of an embedding, (D,), in the principal subspace; None if none was fitted."""
     if statistics.components is None:
         return None
-    return ((embedding - statistics.embedding_mean) @ statistics.components[:, :LOGGED_COMPONENTS]).tolist()
+    return list(((embedding - statistics.embedding_mean) @ statistics.components[:, :LOGGED_COMPONENTS]).tolist())

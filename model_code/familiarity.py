@@ -34,13 +34,15 @@ def is_gradable(style: np.ndarray, statistics: Statistics) -> bool | None:
 
 def source_distance(styles: np.ndarray, statistics: Statistics) -> np.ndarray:
     """(N, K) styles -> (N,) Mahalanobis distances, each to its nearest source."""
+    if statistics.source_means is None or statistics.source_precisions is None:
+        raise ValueError("No look of training photos was fitted: these statistics have no source_means or source_precisions.")
     squared = [
         np.einsum("nk,kl,nl->n", styles - mean, precision, styles - mean)
         for mean, precision in zip(statistics.source_means, statistics.source_precisions, strict=True)
     ]
-    return np.sqrt(np.min(squared, axis=0))
+    return np.asarray(np.sqrt(np.min(squared, axis=0)))
 
 
 def quality_margin(styles: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(N, K) styles and (K + 1,) weights, the last one the offset -> (N,); above 0 is not gradable."""
-    return styles @ weights[:-1] + weights[-1]
+    return np.asarray(styles @ weights[:-1] + weights[-1])

@@ -8,7 +8,7 @@ import keras
 def flattened(model: keras.Model) -> keras.Model:
     """The same answers; the model itself if no model is called in it, or one of several inputs or outputs is."""
     inner = _models_in(model)
-    if not inner or any(len(one.inputs) != 1 or len(one.outputs) != 1 for one in inner):
+    if not inner or any(len(model.inputs) != 1 or len(model.outputs) != 1 for model in inner):
         return model
     copies: dict[int, tuple[keras.Operation, keras.Operation]] = {}
     """Identity of an operation -> it and its copy, which every call of it shares."""
@@ -48,7 +48,7 @@ def _is_graph(operation: keras.Operation) -> bool:
 def _models_in(model: keras.Model) -> list[keras.Model]:
     """At any depth."""
     found = [operation for operation in model.operations if _is_graph(operation)]
-    return found + [deeper for one in found for deeper in _models_in(keras.Model(one.inputs, one.outputs))]
+    return found + [deeper for model in found for deeper in _models_in(keras.Model(model.inputs, model.outputs))]
 
 
 def _copy(operation: keras.Operation, taken: set[str]) -> keras.Operation:

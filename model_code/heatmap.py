@@ -12,7 +12,7 @@ def class_activation(feature_map: np.ndarray, class_weights: np.ndarray) -> np.n
     feature_map: float32 (h, w, D); class_weights: float32 (D,), the class's column of the last dense layer. The mean over
     all places equals the logit less the bias (Zhou et al., "Learning Deep Features for Discriminative Localization", 2016).
     """
-    return feature_map @ class_weights
+    return np.asarray(feature_map @ class_weights)
 
 
 def overlay_png(view: np.ndarray, activation: np.ndarray, opacity: float = 0.5) -> bytes:

@@ -113,7 +113,8 @@ class _Mended:
 
     async def refuse(self, error: BusyError) -> None:
         """Answer with an error of the model's."""
-        await _answer(self, error.get_http_status_code(), error.error_code, error.message)
+        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call] # MLflow has no types here
+        await _answer(self, status, error.error_code, error.message)
 
     def _retry_after(self) -> tuple[bytes, bytes]:
         return b"retry-after", str(max(1, math.ceil(self._gate.wait_seconds() - self._gate.limit_seconds))).encode()

@@ -35,7 +35,9 @@ class InferenceLog:
     def __init__(self, folder: Path, required: bool) -> None:
         self._folder = folder
         self._required = required
-        self._file = -1
+        self._hour, self._file = "", -1
+        self._sequence = self._lost = 0
+        self._lock = threading.Lock()
         self._start_process()
         os.register_at_fork(after_in_child=self._start_process)
         try:

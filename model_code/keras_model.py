@@ -179,12 +179,14 @@ def _early_map(model: keras.Model) -> keras.KerasTensor | None:
     """
     side = model.inputs[0].shape[1]
     outputs = [layer.output for layer in model.layers]
-    maps = [one for one in outputs if isinstance(one, keras.KerasTensor) and len(one.shape) == 4 and one.shape[1]]
+    maps = [
+        output for output in outputs if isinstance(output, keras.KerasTensor) and len(output.shape) == 4 and output.shape[1]
+    ]
     if side is None or not maps:
         return None
-    size = min((one.shape[1] for one in maps), key=lambda found: abs(found - side / 16))
+    size = min((tensor.shape[1] for tensor in maps), key=lambda found: abs(found - side / 16))
     if not side / 24 <= size <= side / 6:
         return None
-    fitting = [one for one in maps if one.shape[1] == size]
-    width = min(one.shape[3] for one in fitting)
-    return [one for one in fitting if one.shape[3] == width][-1]
+    fitting = [tensor for tensor in maps if tensor.shape[1] == size]
+    width = min(tensor.shape[3] for tensor in fitting)
+    return [tensor for tensor in fitting if tensor.shape[3] == width][-1]

@@ -135,7 +135,7 @@ class Statistics:
 
     def save(self, folder: Path) -> None:
         """Write `statistics.npz` into `folder`."""
-        arrays = {name: np.asarray(a, np.float32) for name, a in vars(self).items() if a is not None}
+        arrays: dict[str, Any] = {name: np.asarray(a, np.float32) for name, a in vars(self).items() if a is not None}
         np.savez_compressed(folder / STATISTICS_FILE, **arrays)
 
 

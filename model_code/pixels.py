@@ -1,6 +1,7 @@
 """Decoded pixels of any mode -> a smaller RGB picture, a strip at a time, so that no second large picture is ever made."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -50,7 +51,8 @@ def _from_sixteen_bits(image: Image.Image, factor: int, bits: int, inverted: boo
 
 
 def _from_transparent(image: Image.Image, factor: int) -> Image.Image:
-    alphas = [strip.convert("RGBA").getchannel("A").getextrema() for strip in _strips(image, factor)]
+    bands = (strip.convert("RGBA").getchannel("A") for strip in _strips(image, factor))
+    alphas = [cast(tuple[int, int], band.getextrema()) for band in bands]  # of one band, as these are
     if min(low for low, _ in alphas) < max(high for _, high in alphas):
         return _assembled(image, factor, (_over_black(strip.convert("RGBA")) for strip in _strips(image, factor)))
     # A channel that is the same everywhere says nothing: it was added by a program that did not fill it.
@@ -87,7 +89,7 @@ def _reduced(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _brightest(rgb: Image.Image) -> int:
-    return max(high for _, high in rgb.getextrema())
+    return max(high for _, high in cast(tuple[tuple[int, int], ...], rgb.getextrema()))
 
 
 def _few_bits() -> ImageError:

@@ -57,7 +57,7 @@ def prepare(photo: Image.Image, recipe: Recipe) -> np.ndarray:
     size = recipe.input_size
     if recipe.crop == "none":
         return np.asarray(photo.resize((size, size), RESIZES[recipe.resize]))
-    return np.asarray(disc_square(photo, recipe)) * _rgb_field_of_view(size)
+    return np.asarray(np.asarray(disc_square(photo, recipe)) * _rgb_field_of_view(size))
 
 
 def disc_square(photo: Image.Image, recipe: Recipe) -> Image.Image:
@@ -83,9 +83,10 @@ def scale(view: np.ndarray, recipe: Recipe) -> np.ndarray:
     if recipe.scaling == "tf":
         return x / np.float32(127.5) - np.float32(1)
     if recipe.scaling == "torch":
-        return (x / np.float32(255) - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+        mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+        return np.asarray((x / np.float32(255) - mean) / deviation)
     if recipe.scaling == "caffe":
-        return x[..., ::-1] - np.float32([103.939, 116.779, 123.68])
+        return np.asarray(x[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32))
     return x
 
 

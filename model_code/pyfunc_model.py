@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from model_code.canary import canary_photo, differences, expected_answer
 from model_code.classifier import Answered, Classifier
@@ -70,13 +70,14 @@ class EyeDiseaseModel(PythonModel):
         InferenceLogError (the log is required and cannot be written).
         """
         self._require_answerable(model_input)
-        asked = {name: default if (params or {}).get(name) is None else params[name] for name, default in PARAMS.items()}
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        asked = PARAMS | given
         answered = self._classify(model_input, asked["explain"])
         if asked["strict"]:
             _refuse_bad_rows(answered)
-        self._log.append([self._record(one) for one in answered])
-        columns = answered[0].answer.keys() if answered else None
-        return pd.DataFrame([one.answer for one in answered], columns=columns, dtype=object)
+        self._log.append([self._record(photo) for photo in answered])
+        columns = list(answered[0].answer) if answered else None
+        return pd.DataFrame([photo.answer for photo in answered], columns=columns, dtype=object)
 
     def _classify(self, table: pd.DataFrame, explain: bool) -> list[Answered]:
         rows = list(zip(table["image"], _texts(table, "image_id"), _texts(table, "site"), strict=True))

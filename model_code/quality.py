@@ -15,7 +15,7 @@ def image_statistics(view: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     pixels, inside = view.reshape(-1, 3).astype(np.float32), mask.ravel().astype(np.float32)
     share = inside / inside.sum()
     red, green, blue = share @ pixels
-    grey = pixels @ np.float32([0.299, 0.587, 0.114])
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     brightness = share @ grey
     values = (
         brightness,

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ Infer = Callable[[np.ndarray], dict[str, np.ndarray]]
 class Runtime(Protocol):
     """A loaded network that several threads may use."""
 
-    def session(self) -> "contextmanager[Infer]":
+    def session(self) -> AbstractContextManager[Infer]:
         """Borrow the network for one photo; waits while `threads` photos are being worked on."""
 
 
@@ -44,12 +44,13 @@ class LiteRTRuntime:
                 self._working += 1
                 infer = self._for_one_alone if alone else self._idle.pop() if self._idle else None
             try:
-                infer = infer or self._new_interpreter(threads=1)
+                if infer is None:
+                    infer = self._new_interpreter(threads=1)
                 yield infer
             finally:
                 with self._lock:
                     self._working -= 1
-                    if infer and not alone:
+                    if infer is not None and not alone:
                         self._idle.append(infer)
 
     def _new_interpreter(self, threads: int) -> Infer:

@@ -61,3 +61,14 @@ ignore_other_servers() {
     done
     [ -z "$ignored" ] || echo "Ignored, since this start uses the tracking server that it starts itself:$ignored"
 }
+
+# write_settings FILE: for commands in other terminals; what is set there wins (eye_disease/common/settings_file.py).
+write_settings() {
+    local name
+    {
+        echo "# Written by ./start_mlflow.sh at every start. Commands read it below their environment."
+        for name in MLFLOW_TRACKING_URI MLFLOW_EXPERIMENT_NAME HEALTH_CHECK_URL GATE_ENV_MANAGER INFERENCE_LOG_DIR MONITORING_DIR MODEL_CACHE_DIR; do
+            [ -z "${!name:-}" ] || echo "$name=${!name}"
+        done
+    } >"$1.new" && mv "$1.new" "$1" || fail "$1 cannot be written"
+}

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 
+from tests.support.selection import TENSORFLOW, loads_tensorflow, markers
 from tests.support.servers import NAME, PROJECT, Served, environment, python, serve_model, serve_tracking
 
 LONG = (
@@ -30,11 +32,39 @@ LONG = (
     "test_applications.py",
 )
 """Files that take half a minute or more, the longest first."""
+NOT_FAST = ("server", "process", "tensorflow", "slow")
+os.environ["SETTINGS_FILE"] = "none"  # a stack that runs in this very checkout is no part of the tests
 PHOTOS = Path(os.environ.get("EYE_DATA_DIR") or PROJECT.parent / "shared" / "data")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, so that no process is left with one while the others have nothing to do."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that need no server, no process and no TensorFlow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        sys.modules.update(dict.fromkeys(TENSORFLOW))  # whoever imports it gets an ImportError
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast a file that needs TensorFlow, or whose tests are all slow, is not even imported."""
+    if not config.getoption("--fast") or collection_path.suffix != ".py":
+        return None
+    module = ".".join(collection_path.relative_to(PROJECT).with_suffix("").parts)
+    return True if collection_path.name in LONG or loads_tensorflow(module) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    """Each test is marked by what it needs; long files first, so that no process is left with one while the others wait."""
+    for item in items:
+        names = markers(item) if isinstance(item, pytest.Function) else set()
+        slow = item.path.name in LONG or "real_photos" in getattr(item, "fixturenames", ())
+        for name in names | ({"slow"} if slow else set()):
+            item.add_marker(name)
+    if config.getoption("--fast"):
+        fast = [item for item in items if not any(item.get_closest_marker(name) for name in NOT_FAST)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in fast])
+        items[:] = fast
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

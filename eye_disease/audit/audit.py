@@ -44,7 +44,7 @@ class Audit:
 
     @property
     def two_labels(self) -> pd.DataFrame:
-        """Pairs of photos alike that bear two labels."""
+        """Pairs of photos alike that have two labels."""
         return self.pairs[self.pairs["label_1"] != self.pairs["label_2"]]
 
     @property
@@ -54,7 +54,8 @@ class Audit:
         first, second = self.pairs["first"].to_numpy(int), self.pairs["second"].to_numpy(int)
         if self.rows["split"].isna().any():
             return self.pairs.iloc[:0]
-        return self.pairs[split[first] != split[second]]
+        across: pd.DataFrame = self.pairs[split[first] != split[second]]
+        return across
 
     @property
     def told_without_the_eye(self) -> list[Probe]:

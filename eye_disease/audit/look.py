@@ -102,7 +102,7 @@ def _colour(square: np.ndarray) -> np.ndarray:
 def _grain(square: np.ndarray) -> np.ndarray:
     light = square.astype(np.float32)
     laplacian = 4 * light[1:-1, 1:-1] - light[:-2, 1:-1] - light[2:, 1:-1] - light[1:-1, :-2] - light[1:-1, 2:]
-    return laplacian[_inner(len(square))[1:-1, 1:-1]].std(axis=0)
+    return np.asarray(laplacian[_inner(len(square))[1:-1, 1:-1]].std(axis=0))
 
 
 def _inner(side: int) -> np.ndarray:

@@ -132,9 +132,9 @@ def _contradictions(audit: Audit) -> list[dict[str, Any]]:
     if audit.contradictions is None:
         return []
     return [
-        _photo(audit, row.position)
-        | {"answer": row.predicted_class, "confidence": row.confidence, "label_probability": row.label_probability}
-        for row in audit.contradictions.head(SHOWN).itertuples()
+        _photo(audit, row["position"])
+        | {"answer": row["predicted_class"], "confidence": row["confidence"], "label_probability": row["label_probability"]}
+        for row in audit.contradictions.head(SHOWN).to_dict("records")
     ]
 
 

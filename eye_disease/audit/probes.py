@@ -67,7 +67,7 @@ def _scores(features: np.ndarray, positive: np.ndarray, groups: np.ndarray, seed
 
     forest = ExtraTreesClassifier(_TREES, min_samples_leaf=3, class_weight="balanced", random_state=seed, n_jobs=-1)
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, positive, groups)
-    return cross_val_predict(forest, features, positive, cv=folds, method="predict_proba")[:, 1]
+    return np.asarray(cross_val_predict(forest, features, positive, cv=folds, method="predict_proba")[:, 1])
 
 
 def _at_most(positive: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -6,16 +6,13 @@ from pathlib import Path
 from eye_disease.audit.audit import audit
 from eye_disease.audit.page import findings, page
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
 from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import of_folder, read_manifest
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Example: eye-disease audit --data photos/ --output audit.html",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def parser() -> Parser:
+    parser = Parser(description=__doc__, example="--data photos/ --output audit.html")
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=Path, help="folder with one subfolder a class")
     photos.add_argument("--manifest", type=Path, help="table with path and label, and source, group (patient), split if known")
@@ -26,8 +23,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    asked = _parser().parse_args()
     command.prepare()
+    asked = parser().parse_args()
     command.run("audit", lambda: _audit(asked))
 
 

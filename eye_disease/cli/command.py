@@ -9,6 +9,7 @@ from collections.abc import Callable
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
+from eye_disease.cli.surroundings import find_stack, why_not_there
 from eye_disease.common.errors import EyeDiseaseError, TrackingUnavailableError
 from eye_disease.common.mlflow_client import is_unanswered, unanswered
 from eye_disease.common.secrets import hide_everywhere, hide_secrets
@@ -22,11 +23,18 @@ _BELOW_MLFLOW = ("sqlalchemy", "alembic", "botocore")
 
 
 def prepare(level: int = logging.WARNING) -> None:
-    """Before anything is done: the log goes to stderr, without secrets; no progress bars, no talk of missing GPUs."""
+    """Before anything is done: the log goes to stderr, without secrets; no progress bars, no talk of missing GPUs.
+
+    What `./start_mlflow.sh` wrote down is taken into the environment, which wins.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     hide_everywhere()
+    try:
+        find_stack()
+    except (EyeDiseaseError, OSError) as error:
+        sys.exit(_sentence(error))
 
 
 def run(name: str, action: Callable[[], None]) -> None:
@@ -41,7 +49,7 @@ def run(name: str, action: Callable[[], None]) -> None:
         if not (isinstance(error, _SAID_IN_A_SENTENCE) or type(error).__module__.partition(".")[0] in _BELOW_MLFLOW):
             raise
         if isinstance(error, RequestException) or (isinstance(error, MlflowException) and is_unanswered(error)):
-            error = TrackingUnavailableError(unanswered(error))
+            error = TrackingUnavailableError(unanswered(error) + why_not_there())
         said, status = f"{name}: {_sentence(error)}", error.exit_status if isinstance(error, EyeDiseaseError) else 1
         if status == 1:
             sys.exit(said)

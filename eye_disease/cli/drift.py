@@ -10,6 +10,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
+from eye_disease.cli.worklist import worklist
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import compare
@@ -64,7 +66,7 @@ def _run_once(job: DriftJob) -> list[Outcome]:
     for one in outcomes:
         print(f"{now} {one}", flush=True)
     if not outcomes:
-        print(f"{now} No records yet. INFERENCE_LOG_DIR is {hide_secrets(job.log)}.", flush=True)
+        print(f"{now} No records yet in {hide_secrets(job.log)} (INFERENCE_LOG_DIR).", flush=True)
     return outcomes
 
 
@@ -79,7 +81,7 @@ def _feedback(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
         done = book.import_file(Path(asked.file), asked.by, now)
     else:
         done = book.add(asked.prediction_id, asked.label, asked.by, now)
-    print(f"Labels taken: {done.taken:,}")
+    print(f"Imported {done.taken:,} label(s).")
     if done.waiting:
         shown = ", ".join(done.waiting[:_SHOWN_IDS]) + (", ..." if len(done.waiting) > _SHOWN_IDS else "")
         print(
@@ -110,33 +112,48 @@ def _compare(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
     sys.exit(COMPARE_EXIT_STATUS[found.decision.choice])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="run | watch | feedback | replay | compare")
-    run = commands.add_parser("run", help="take the log in, judge what is due, tell MLflow and people; once, or --every")
+def parser() -> Parser:
+    made = Parser(description=__doc__, example="run")
+    commands = made.add_subparsers(
+        dest="command", required=True, metavar="run | watch | worklist | feedback | replay | compare"
+    )
+    said = "ingest the log, judge due windows, report to MLflow and send alerts; once, or with --every"
+    run = commands.add_parser("run", help=said, description=said, example="--every 15m --metrics-port 9100")
     run.add_argument("--every", type=_interval, metavar="15m", help="again and again in this process, until it is stopped")
-    run.add_argument("--keep-days", type=_days, metavar="N", help="remove records older than this; without it all are kept")
+    run.add_argument("--keep-days", type=_count, metavar="N", help="remove records older than this; without it all are kept")
     run.add_argument("--metrics-port", type=int, metavar="PORT", help="with --every: Prometheus metrics of the log")
     run.add_argument("--fail-on", choices=("drift",), help=f"exit status {DRIFT_EXIT_STATUS} if this run finds drift")
     run.add_argument("--reference", default="", metavar="window:FROM..TO", help="production data, not the model's reference")
-    live = commands.add_parser("watch", help="a live table of the served versions")
-    feedback = commands.add_parser("feedback", help="say what photos really show")
+    said = "a live table of the served versions; Ctrl-C ends it"
+    live = commands.add_parser("watch", help=said, description=said, example="")
+    said = "one page of answers that a specialist should look at, with their photos; nothing leaves this machine"
+    work = commands.add_parser("worklist", help=said, description=said, example="--photos /clinic/photos --since 7d --limit 60")
+    work.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    work.add_argument("--photos", type=Path, required=True, help="folder with the photos as they were sent, at any depth")
+    work.add_argument("--since", type=_interval, default="7d", metavar="7d", help="how long ago the oldest answer may be")
+    work.add_argument("--limit", type=_count, default=60, help="photos on the page")
+    work.add_argument("--output", type=Path, default=Path("worklist.html"), help="the page")
+    said = "say what photos really show"
+    feedback = commands.add_parser("feedback", help=said, description=said, example="--file labels.csv --by grader-1")
     feedback.add_argument("--name", default=MODEL_NAME, help="registered model name")
     feedback.add_argument("--prediction-id", help="of one answer")
     feedback.add_argument("--label", help="its class")
     feedback.add_argument("--file", help="or many: a table (CSV, .xlsx, Parquet) of prediction_id, label and if wanted by, at")
     feedback.add_argument("--by", required=True, help="who says so: a role or pseudonym")
-    again = commands.add_parser("replay", help="ask the version that answered again, and compare")
-    again.add_argument("--prediction-id", required=True)
+    said = "ask the version that answered again, and compare"
+    example = "--prediction-id 01890a5d-ac96-774b-bcce-b302099a8057 --image photo.jpg"
+    again = commands.add_parser("replay", help=said, description=said, example=example)
+    again.add_argument("--prediction-id", required=True, help="of the answer")
     again.add_argument("--image", required=True, help="the photo, byte for byte as it was sent")
-    pair = commands.add_parser("compare", help="two versions side by side, and whether to change over")
+    said = "two versions side by side, and whether to change over"
+    pair = commands.add_parser("compare", help=said, description=said, example="--champion 1 --challenger 2")
     pair.add_argument("--name", default=MODEL_NAME, help="registered model name")
     pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
-    pair.add_argument("--challenger", required=True, metavar="VERSION")
-    actions = ((run, _run), (live, _watch), (feedback, _feedback), (again, _replay), (pair, _compare))
+    pair.add_argument("--challenger", required=True, metavar="VERSION", help="the one that may follow it")
+    actions = ((run, _run), (live, _watch), (work, worklist), (feedback, _feedback), (again, _replay), (pair, _compare))
     for parsed, action in actions:
         parsed.set_defaults(action=action)
-    return parser
+    return made
 
 
 def _interval(text: str) -> float:
@@ -146,9 +163,9 @@ def _interval(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _days(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of days, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
 
 
@@ -163,7 +180,7 @@ def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
 
 def main() -> None:
     command.prepare()
-    parser = _parser()
-    asked = parser.parse_args(sys.argv[1:] or ["run"])
-    _check(parser, asked)
+    line = parser()
+    asked = line.parse_args(sys.argv[1:] or ["run"])
+    _check(line, asked)
     command.run(f"drift_job.py {asked.command}", lambda: asked.action(asked, MonitoringSettings.from_env()))

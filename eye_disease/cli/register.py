@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
 from eye_disease.common.mlflow_client import wait_briefly
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.common.text import one_line
@@ -22,6 +23,8 @@ from eye_disease.registry.versions import STAGES, list_versions
 from eye_disease.serving.settings import RegistrySettings
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe
 from model_code.schema import MODEL_NAME
+
+_LISTED = "{:>7}  {:<10}  {:<12}  {:<17}  {:<7}  {}"
 
 
 def _register(asked: argparse.Namespace) -> None:
@@ -87,15 +90,22 @@ def _list(asked: argparse.Namespace) -> None:
     versions = list_versions(asked.name)
     if not versions:
         print(f"{asked.name} has no versions in this registry.")
+    else:
+        print(_LISTED.format("version", "stage", "aliases", "registered", "runtime", "run"))
     for one in versions:
         aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in one.aliases), one_line(one.runtime)
-        print(f"{one.version:>4}  {one.stage:<10}  {aliases:<12}  {one.created:%Y-%m-%d %H:%M}Z  {runtime:<6}  {one.run_id}")
+        print(_LISTED.format(one.version, one.stage, aliases, f"{one.created:%Y-%m-%d %H:%M}Z", runtime, one.run_id))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    register = commands.add_parser("register", help="register the bundled model, a trained package, or your own Keras model")
+def parser() -> Parser:
+    made = Parser(description=__doc__, example="list")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(word: str, said: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(word, help=said, description=said, example=example)
+
+    said = "register the bundled model, a trained package, or your own Keras model"
+    register = add("register", said, "--package trained_model --stage Staging")
     register.add_argument(
         "--model", default="", help="your own .keras or .h5 classifier, or SavedModel; without it the bundled"
     )
@@ -108,35 +118,37 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--runtime", choices=("auto", "litert", "keras"), default="auto", help="what serves your model")
     register.add_argument("--stage", choices=STAGES[:2], help="promote the new version at once")
     register.add_argument("--score", default="", metavar="PHOTO", help="then score a photo with the new version")
-    promotion = commands.add_parser("promote", help="move a version to a stage, and the alias with it")
-    promotion.add_argument("--version", required=True)
-    promotion.add_argument("--stage", choices=STAGES, required=True)
+    promotion = add("promote", "move a version to a stage, and the alias with it", "--version 2 --stage Production")
+    promotion.add_argument("--version", required=True, help="its number")
+    promotion.add_argument("--stage", choices=STAGES, required=True, help="where it goes")
     promotion.add_argument("--reason", default="", help="kept in the history")
     promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
-    check = commands.add_parser("validate", help="the gate: is a version fit for Production? Moves no stage; exit 1: refused")
-    check.add_argument("--version", required=True)
+    said = "the gate: is a version fit for Production? Moves no stage; exit 1: refused"
+    check = add("validate", said, "--version 2 --data photos")
+    check.add_argument("--version", required=True, help="its number")
     check.add_argument("--photos", default="", help="folder that a manifest's paths start from (the manifest's own)")
-    back = commands.add_parser("rollback", help="the last good version into Production again; runs no gate")
+    said = "the last good version into Production again; runs no gate"
+    back = add("rollback", said, "--reason 'misses cataracts'")
     back.add_argument("--version", default="", help="roll back only if this version is in Production")
     back.add_argument("--reason", default="", help="kept in the history and as a tag of the version that was rolled back")
-    past = commands.add_parser("history", help="every transition: who, when, from, to, why")
+    past = add("history", "every transition: who, when, from, to, why", "--at 2026-11-01T12:00Z")
     past.add_argument("--at", default="", metavar="TIME", help="what was in each stage then, as 2026-11-01T12:00Z")
-    listing = commands.add_parser("list", help="the versions, their stages and aliases")
+    listing = add("list", "the versions, their stages and aliases", "--name my-model")
     for parsed in (register, promotion, check):
         parsed.add_argument("--data", default="", help="labelled photos for the gate: a folder a class, or a manifest")
     actions = {register: _register, promotion: _promote, check: _validate, back: _rollback, past: _history, listing: _list}
     for parsed, action in actions.items():
         parsed.add_argument("--name", default=MODEL_NAME, help="registered model name")
         parsed.set_defaults(action=action)
-    return parser
+    return made
 
 
 def main() -> None:
     command.prepare()
-    parser = _parser()
-    asked = parser.parse_args(sys.argv[1:] or ["register"])
+    line = parser()
+    asked = line.parse_args(sys.argv[1:] or ["register"])
     if asked.command == "register" and asked.model and not asked.classes:
-        parser.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
+        line.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
     command.run(f"register.py {asked.command}", partial(_run, asked))
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
 from eye_disease.common.paths import CANARY
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.retraining.run import GENTLE, Retrained, Retraining, retrain
@@ -23,8 +24,9 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def parser() -> Parser:
+    example = "--manifest manifest.csv --photos photos --feedback-photos /clinic/photos"
+    parser = Parser(description=__doc__, example=example)
     parser.add_argument("--base", default=f"models:/{MODEL_NAME}/Production", help="the version to start from")
     parser.add_argument("--manifest", type=Path, required=True, help="of the first training: path, label, source, group, split")
     parser.add_argument("--photos", type=_path, help="folder that the manifest's paths start from (the manifest's own)")
@@ -65,7 +67,7 @@ def _tell(done: Retrained) -> None:
         print(f"{name} was refused and stays in {done.stage}:", *done.reasons, sep="\n  ")
         sys.exit(REFUSED_EXIT_STATUS)
     if done.stage == "Production":
-        print(f"{name} has passed the gate and is in Production (RETRAIN_PROMOTE). Servers take it up when they are restarted.")
+        print(f"{name} has passed the gate and is in Production (RETRAIN_PROMOTE). Restart the servers to load it.")
     else:
         print(f"{name} has passed the gate and waits in Staging for a person:")
         print(f"  python register.py promote --name {done.name} --version {done.version} --stage Production")
@@ -73,7 +75,7 @@ def _tell(done: Retrained) -> None:
 
 def main() -> None:
     command.prepare()
-    given = _parser().parse_args()
+    given = parser().parse_args()
     command.run("retrain.py", lambda: _tell(_retrain(given)))
 
 

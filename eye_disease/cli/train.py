@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
 from eye_disease.training.run import Training, run
@@ -19,8 +20,8 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+def parser() -> Parser:
+    parser = Parser(description=__doc__, example="--data photos --base EfficientNetV2B0 --output trained_model")
     photos = parser.add_mutually_exclusive_group(required=True)
     photos.add_argument("--data", type=_path, help="folder with one subfolder a class")
     photos.add_argument("--manifest", type=_path, help="table with path and label, and source, group (patient), split if known")
@@ -53,8 +54,12 @@ def main() -> None:
     for option in fields(Targets):
         name = f"--{option.name.replace('_', '-')}"
         parser.add_argument(name, type=float, default=option.default, help=f"of the promise: {PROMISED[option.name]}")
+    return parser
+
+
+def main() -> None:
     command.prepare()
-    asked = parser.parse_args()
+    asked = parser().parse_args()
     command.run("train.py", partial(_train, asked))
 
 

@@ -3,6 +3,8 @@
     python -P ask_model.py FOLDER < PHOTO      {"answer": {...}}: its answer to an image file
     python -P ask_model.py FOLDER --canary     {"differences": [...]}: how it answers the canary photo in its package otherwise
                                                than its package says, a sentence each
+    python -P ask_model.py FOLDER --heatmaps < [FILE, ...]
+                                               {"heatmaps": [...]}: a PNG as base64 for each file, null where there is none
 
 or {"error": "..."} where it cannot be loaded or fails. Run by its path and with -P (`model_process.py` does), so that nothing
 of this project can be imported but what the model brings: its own `model_code`, of whatever release that is.
@@ -22,11 +24,24 @@ def _answer(model: Any, photo: bytes) -> dict[str, Any]:
     return row
 
 
-def _said(folder: str, canary: bool) -> dict[str, Any]:
+def _heatmaps(model: Any, photos: list[str]) -> list[str | None]:
+    """One photo at a time, so that memory does not grow with their number."""
+    import pandas as pd
+
+    made = []
+    for photo in photos:
+        row = model.predict(pd.DataFrame({"image": [Path(photo).read_bytes()]}), params={"explain": True}).iloc[0].to_dict()
+        made.append(row.get("heatmap_png") or None)
+    return made
+
+
+def _said(folder: str, asked: str) -> dict[str, Any]:
     import mlflow
 
     model = mlflow.pyfunc.load_model(folder)
-    if not canary:
+    if asked == "--heatmaps":
+        return {"heatmaps": _heatmaps(model, json.load(sys.stdin))}
+    if asked != "--canary":
         return {"answer": _answer(model, sys.stdin.buffer.read())}
     from model_code.canary import canary_photo, differences, expected_answer  # the model's own, see above
 
@@ -40,7 +55,7 @@ def main() -> None:
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what models and libraries print is no part of the answer
     try:
-        said = _said(folder, canary="--canary" in options)
+        said = _said(folder, *(options or [""]))
     except Exception as error:  # whatever a model raises, the caller is told in a line
         lines = str(error).strip().splitlines() or [""]
         said = {"error": f"{type(error).__name__}: {lines[0]}"}

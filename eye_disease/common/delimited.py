@@ -35,9 +35,9 @@ def decode_text(data: bytes) -> str:
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None)
     if encoding is None and b"\0" in data[:100]:
         encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
-    for one in (encoding or "utf-8", "cp1252"):
+    for guess in (encoding or "utf-8", "cp1252"):
         try:
-            return data.decode(one)
+            return data.decode(guess)
         except UnicodeDecodeError:
             continue
     return data.decode("latin-1")

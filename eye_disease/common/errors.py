@@ -16,7 +16,7 @@ class UserError(EyeDiseaseError, ValueError):
 
 
 class BusyError(EyeDiseaseError):
-    """Another run is at work."""
+    """Another run is in progress."""
 
     exit_status = 75
     """EX_TEMPFAIL of sysexits.h: try again later."""

@@ -25,7 +25,7 @@ def only_run(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = (re.match(r"\d+", file.read(20)) or ["unknown"])[0]
-            raise BusyError(f"Another run is at work (process {holder} holds {path}). This one does nothing.") from None
+            raise BusyError(f"Another run is in progress (process {holder} holds {path}); this one ends.") from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

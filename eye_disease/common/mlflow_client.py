@@ -25,6 +25,7 @@ A request holds at most 1,000 metrics, params and tags together; with more the c
 a server has when it fails between the two is not known. It holds at most 1 MB as well, and the longest name (250 characters,
 six bytes each in JSON) makes a metric of 1.6 kB.
 """
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 DEFAULT_EXPERIMENT = "eye-disease-classifier"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 _EXISTS = "RESOURCE_ALREADY_EXISTS"
@@ -43,15 +44,18 @@ def experiment_name(env: Mapping[str, str] | None = None) -> str:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Of the experiment, made if there is none. Raises TrackingUnavailableError if it was deleted, MlflowException."""
+    """Of the experiment, made if there is none, of the kind for which MLflow's list of experiments leads to runs.
+
+    Raises TrackingUnavailableError if it was deleted, MlflowException.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, tags=_KIND))
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
-            found = client.get_experiment_by_name(name)  # somebody else was first
+            return experiment_id(client, name)  # somebody else was first
     if found.lifecycle_stage == "deleted":
         raise TrackingUnavailableError(
             f"The experiment {one_line(name)} was deleted. Restore it: "

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def ask(folder: Path, photo: bytes, timeout_seconds: float = 300) -> dict[str, A
     return answer
 
 
+def heatmaps(folder: Path, photos: Sequence[Path], timeout_seconds: float = 1800) -> list[str | None]:
+    """Base64 of a PNG for each image file, None where the model makes none; of an MLflow model folder.
+
+    Raises ModelProcessError.
+    """
+    names = json.dumps([str(photo.absolute()) for photo in photos]).encode()
+    made: list[str | None] = _run([str(folder.absolute()), "--heatmaps"], names, timeout_seconds)["heatmaps"]
+    return made
+
+
 def require_canary(folder: Path, timeout_seconds: float = 300) -> None:
     """Let an MLflow model folder answer its own canary photo, and compare the answer with the one in its package.
 
@@ -56,12 +67,12 @@ def require_canary(folder: Path, timeout_seconds: float = 300) -> None:
         raise CanaryError(f"The model's answer to its canary photo is wrong: {'; '.join(found)}")
 
 
-def _run(arguments: list[str], photo: bytes, timeout_seconds: float) -> dict[str, Any]:
+def _run(arguments: list[str], given: bytes, timeout_seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             done = subprocess.run(
                 [sys.executable, "-P", str(_ASK_MODEL), *arguments],
-                input=photo,
+                input=given,
                 cwd=scratch,
                 env=environment(Path(scratch) / "records"),
                 capture_output=True,

@@ -88,7 +88,7 @@ def compare(
         stores = _stores(storage, model, (champion, challenger), now)
     start, end = _served_together(stores)
     sides = [_profile(store, start, end) for store in stores]
-    answers = read_photo_answers(*stores, LabelBook(storage, model).read(), start, end)
+    answers = read_photo_answers(stores[0], stores[1], LabelBook(storage, model).read(), start, end)
     unalike = _unalike(sides[0][0], sides[1][0], drift_limits)
     notes = [f"The two had different photos ({unalike}): only those that both had are evidence."] if unalike else []
 
@@ -136,10 +136,11 @@ def _served_together(stores: list[RecordStore]) -> tuple[datetime, datetime]:
     """From when the later one has answered to when the first one has stopped; empty if they never served together."""
     spans = []
     for store in stores:
-        times = [time_range(batch) for batch in store.read_batches(["timestamp"])]
+        ranges = [time_range(batch) for batch in store.read_batches(["timestamp"])]
+        times = [time for both in ranges for time in both if time is not None]
         if not times:
             raise CompareError(f"{store.model} version {store.version} has no records any more, or only the health probe's.")
-        spans.append((min(first for first, _ in times), max(last for _, last in times)))
+        spans.append((min(times), max(times)))
     return max(first for first, _ in spans) - _BEHIND, min(last for _, last in spans) + _BEHIND
 
 

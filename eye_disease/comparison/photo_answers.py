@@ -80,6 +80,7 @@ def read_photo_answers(
 
     Holds in memory the challenger's photos, and of the champion's those that the challenger had too or that have a label.
     """
+    labels = labels.representative()
     ids = pa.array(list(labels.current), pa.string())
     theirs = _read(challenger, lambda batch: pc.is_valid(batch["image_sha256"]))
     known = pa.array(theirs["image_sha256"].unique(), pa.string())
@@ -92,22 +93,25 @@ def read_photo_answers(
     truth = _labels_by_photo(pd.concat([ours, theirs]), labels)
     last = [table.drop_duplicates("image_sha256", keep="last").set_index("image_sha256") for table in (ours, theirs)]
     both = last[0].add_suffix("_champion").join(last[1].add_suffix("_challenger"), how="inner").join(truth)
-    alone = [one[~one.index.isin(both.index)].join(truth, how="inner") for one in last]
-    alone = [one[(one["timestamp"] >= start) & (one["timestamp"] < end)] for one in alone]
+    alone = [side[~side.index.isin(both.index)].join(truth, how="inner") for side in last]
+    alone = [side[(side["timestamp"] >= start) & (side["timestamp"] < end)] for side in alone]
     return PhotoAnswers(both, *alone)
 
 
 def _read(store: RecordStore, wanted: Callable[[pa.RecordBatch], pa.Array]) -> pd.DataFrame:
     """The wanted records in the order of their timestamps."""
     batches = [batch.filter(wanted(batch)) for batch in store.read_batches(list(_TYPES))]
-    return pa.Table.from_batches(batches, pa.schema(_TYPES)).to_pandas().sort_values("timestamp", kind="stable")
+    records: pd.DataFrame = pa.Table.from_batches(batches, pa.schema(_TYPES)).to_pandas()
+    return records.sort_values("timestamp", kind="stable")
 
 
 def _labels_by_photo(records: pd.DataFrame, labels: Labels) -> pd.Series:
     """SHA-256 -> label; where predictions of one photo were labelled differently the latest statement counts."""
     given = records[records["prediction_id"].isin(list(labels.current))]
-    said = [labels.current[one] for one in given["prediction_id"]]
-    table = pd.DataFrame({"label": [one.label for one in said], "at": [one.at for one in said]}, given["image_sha256"])
+    statements = [labels.current[key] for key in given["prediction_id"]]
+    table = pd.DataFrame(
+        {"label": [label.label for label in statements], "at": [label.at for label in statements]}, given["image_sha256"]
+    )
     table = table.sort_values("at", kind="stable")
     return table[~table.index.duplicated(keep="last")]["label"].astype("str")
 

@@ -27,7 +27,7 @@ def metrics(found: Comparison) -> dict[str, float]:
     """Name -> value, for MLflow."""
     decision = found.decision
     values = {
-        "agreement": found.agreement and found.agreement.value,
+        "agreement": found.agreement.value if found.agreement else None,
         "pairs": found.agreement.n if found.agreement else 0,
         "labelled_pairs": found.outcomes.pairs,
         "difference_low": decision.difference[0],

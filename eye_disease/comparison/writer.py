@@ -27,7 +27,7 @@ def _write(client: MlflowClient, found: Comparison, experiment_id: str) -> str:
         MLFLOW_RUN_NOTE: "\n\n".join([f"**{decision.choice}**", *decision.reasons, *found.notes]),
     }
     name = f"comparison {found.model} {champion} {challenger}"
-    run_id = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+    run_id: str = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
     time = int(found.made.timestamp() * 1000)
     client.log_batch(run_id, [Metric(name, value, time, 0) for name, value in metrics(found).items()])
     client.log_text(run_id, text(found), "comparison.txt")

@@ -67,7 +67,7 @@ def _probabilities(output: np.ndarray, facts: ModelFacts) -> np.ndarray:
     if facts.output_kind == "probabilities":
         return output
     exponent = np.exp(output - output.max(axis=1, keepdims=True))
-    return exponent / exponent.sum(axis=1, keepdims=True)
+    return np.asarray(exponent / exponent.sum(axis=1, keepdims=True))
 
 
 if __name__ == "__main__":

@@ -80,18 +80,24 @@ def _model(config: Config, objects: Mapping[str, Any]) -> keras.Model:
 
 def _sequential(layers: list[Config], name: str | None, objects: Mapping[str, Any]) -> keras.Model:
     shape = next(
-        (one["config"][key] for one in layers[:1] for key in ("batch_input_shape", "batch_shape") if key in one["config"]), None
+        (
+            layer["config"][key]
+            for layer in layers[:1]
+            for key in ("batch_input_shape", "batch_shape")
+            if key in layer["config"]
+        ),
+        None,
     )
     if shape is None and "layers" in layers[0]["config"]:  # its first layer is a model
         shape = _model(layers[0], objects).input_shape
     if shape is None:
         raise ModelError("it has no fixed input shape. Save it with an input layer (keras.Input)")
     rest = layers[1:] if layers[0]["class_name"] == "InputLayer" else layers
-    return keras.Sequential([keras.Input(batch_shape=shape), *(_layer(one, objects) for one in rest)], name=name)
+    return keras.Sequential([keras.Input(batch_shape=shape), *(_layer(layer, objects) for layer in rest)], name=name)
 
 
 def _layer(layer: Config, objects: Mapping[str, Any]) -> keras.layers.Layer:
-    kind = PLAIN.get(layer["class_name"], layer["class_name"])
+    kind = str(PLAIN.get(layer["class_name"], layer["class_name"]))
     if "layers" in layer["config"]:
         return _model(layer, objects)
     config = {
@@ -146,9 +152,9 @@ class _Graph:
         """Whether the tensors for a call were there; it is made then."""
         key = layer["name"]
         given = [node] if isinstance(node[0], str) else node
-        if any((one[0], one[1]) not in self._tensors for one in self._references(given)):
+        if any((reference[0], reference[1]) not in self._tensors for reference in self._references(given)):
             return False
-        tensors = [self._tensors[one[0], one[1]][one[2]] for one in given]
+        tensors = [self._tensors[reference[0], reference[1]][reference[2]] for reference in given]
         named = given[-1][3] if len(given[-1]) > 3 else {}
         kwargs = {
             name: self._value(value) for name, value in named.items() if name not in ("name", "training") and value is not None
@@ -164,7 +170,9 @@ class _Graph:
 
     def _references(self, given: list[Any]) -> list[list[Any]]:
         """All tensors that a call takes, those among the keyword arguments too."""
-        named = [value for one in given if len(one) > 3 for value in one[3].values() if self._is_reference(value)]
+        named = [
+            value for reference in given if len(reference) > 3 for value in reference[3].values() if self._is_reference(value)
+        ]
         return [*given, *named]
 
     def _value(self, value: Any) -> Any:
@@ -176,7 +184,7 @@ class _Graph:
 
     def _ends(self, ends: list[Any]) -> Any:
         listed = [ends] if isinstance(ends[0], str) else ends
-        found = [self._tensors[one[0], one[1]][one[2]] for one in listed]
+        found = [self._tensors[reference[0], reference[1]][reference[2]] for reference in listed]
         return found[0] if len(found) == 1 else found
 
 

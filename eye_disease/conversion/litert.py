@@ -23,4 +23,4 @@ def to_litert(model: keras.Model, input_size: int) -> bytes:
     )
     with tempfile.TemporaryDirectory() as folder:
         archive.write_out(folder, verbose=False)
-        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.progress import Progress
 from eye_disease.conversion.agreement import largest_difference, require_agreement
 from eye_disease.conversion.litert import to_litert
 from model_code.canary import canary_photo, write_expected_answer
@@ -66,6 +67,7 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
 
 
 def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
+    Progress().begin("Converting to LiteRT and comparing, up to a minute or two")
     try:
         (package / LITERT_FILE).write_bytes(to_litert(model, input_size))
     except Exception as error:  # the converter's kinds of error are not documented
@@ -80,4 +82,4 @@ def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
 def _class_weights(anatomy: Anatomy) -> np.ndarray | None:
     if anatomy.feature_map is None:
         return None
-    return anatomy.dense.kernel.numpy().reshape(anatomy.embedding.shape[-1], -1)
+    return np.asarray(anatomy.dense.kernel.numpy().reshape(anatomy.embedding.shape[-1], -1))

@@ -66,7 +66,7 @@ def log_evidence_above(values: np.ndarray, counts: np.ndarray, mean: np.ndarray 
     factors = np.log1p(_BETS[:, None] * (values - above) / room)
     wealth = np.einsum("...k,...bk->...b", np.asarray(counts, float), factors)
     most = wealth.max(axis=-1, keepdims=True)
-    return (most + np.log(np.exp(wealth - most).mean(axis=-1, keepdims=True)))[..., 0]
+    return np.asarray((most + np.log(np.exp(wealth - most).mean(axis=-1, keepdims=True)))[..., 0])
 
 
 def log_evidence_better(outcomes: Outcomes, difference: float) -> float:

@@ -41,8 +41,8 @@ def find_duplicates(rows: pd.DataFrame, prints: Sequence[Fingerprint]) -> pd.Dat
 
     Columns: first, second (positions in `rows`), path_1, path_2, label_1, label_2, similarity, identical (pixel by pixel).
     """
-    details = np.stack([one.detail for one in prints]) if prints else np.zeros((0, 1))
-    mirrored = np.stack([one.mirrored for one in prints]) if prints else details
+    details = np.stack([fingerprint.detail for fingerprint in prints]) if prints else np.zeros((0, 1))
+    mirrored = np.stack([fingerprint.mirrored for fingerprint in prints]) if prints else details
     found = []
     for start in range(0, len(details), _ROWS):
         block = details[start : start + _ROWS]
@@ -58,7 +58,7 @@ def find_duplicates(rows: pd.DataFrame, prints: Sequence[Fingerprint]) -> pd.Dat
 
 
 def contradicting(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs of identical photos that bear two labels."""
+    """The pairs of identical photos that have two labels."""
     return pairs[pairs["identical"].astype(bool) & (pairs["label_1"] != pairs["label_2"])]
 
 

@@ -25,18 +25,18 @@ class Answers:
     @classmethod
     def of_rows(cls, classes: tuple[str, ...], answers: Sequence[Mapping[str, Any]], rows: pd.DataFrame) -> Self:
         """From answer rows (model_code.schema) without errors, in the order of the photos."""
-        probabilities = np.array([[one[f"prob_{name}"] for name in classes] for one in answers], float)
-        return cls(classes, probabilities, rows, np.array([one["decision"] == "report" for one in answers]))
+        probabilities = np.array([[answer[f"prob_{name}"] for name in classes] for answer in answers], float)
+        return cls(classes, probabilities, rows, np.array([answer["decision"] == "report" for answer in answers]))
 
     @property
     def answered(self) -> np.ndarray:
         """str (N,): the likeliest class."""
-        return np.array(self.classes)[self.probabilities.argmax(axis=1)]
+        return np.asarray(np.array(self.classes)[self.probabilities.argmax(axis=1)])
 
     @property
     def right(self) -> np.ndarray:
         """bool (N,)"""
-        return self.answered == self.column("label")
+        return np.asarray(self.answered == self.column("label"))
 
     def column(self, name: str) -> np.ndarray:
         """A column of the photos, str (N,)."""

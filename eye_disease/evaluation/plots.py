@@ -66,7 +66,7 @@ def plot_separations(within: WithinSource, path: Path) -> None:
         reach = [[max(auroc.value - auroc.low, 0.0)], [max(auroc.high - auroc.value, 0.0)]]
         axes.errorbar(auroc.value, row, xerr=reach, fmt="o", color=colour, capsize=3)
     axes.axvline(0.5, color="tab:red", linewidth=1)
-    axes.set_yticks(range(len(found)), [f"{one.name}, {one.source}" for one in found])
+    axes.set_yticks(range(len(found)), [f"{separation.name}, {separation.source}" for separation in found])
     axes.set(xlim=(0, 1.02), ylim=(len(found) - 0.5, -0.5), xlabel="AUROC against healthy; 0.5 is chance")
     figure.savefig(path)
 

@@ -59,7 +59,7 @@ class WithinSource:
         """For JSON."""
         return {
             "sources": {name: part.as_dict() for name, part in self.sources.items()},
-            "separations": [asdict(one) for one in self.separations],
+            "separations": [asdict(separation) for separation in self.separations],
         }
 
     @classmethod
@@ -67,14 +67,16 @@ class WithinSource:
         """From what `as_dict` gave. Raises UserError if it is something else."""
         try:
             sources = {name: Part.from_dict(part) for name, part in stored["sources"].items()}
-            separations = (Separation(**one | {"auroc": Auroc(**one["auroc"])}) for one in stored["separations"])
+            separations = (
+                Separation(**separation | {"auroc": Auroc(**separation["auroc"])}) for separation in stored["separations"]
+            )
             return cls(sources, tuple(separations))
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"These are not figures by source ({type(error).__name__}: {error}).") from error
 
     def metrics(self) -> dict[str, float]:
         """Flat names and values, for MLflow."""
-        values = {one.metric: one.auroc.value for one in self.separations}
+        values = {separation.metric: separation.auroc.value for separation in self.separations}
         for source, part in self.sources.items():
             end = "" if source == POOLED else f"_source_{source}"
             values |= {f"macro_f1{end}": part.macro_f1, f"calibration_error{end}": part.calibration_error}
@@ -96,11 +98,11 @@ def separations(answers: Answers) -> tuple[Separation, ...]:
     Labels other than the classes may occur; a photo labelled `not_<disease>` is one without that disease.
     """
     return tuple(
-        one
+        separation
         for disease in answers.classes
         if disease != HEALTHY
         for least_grade in ((None, REFERABLE) if disease == GRADED else (None,))
-        for one in _of_disease(answers, disease, least_grade)
+        for separation in _of_disease(answers, disease, least_grade)
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether there is reason to act on a version, and not only to tell. Pure: state in, state out."""
+"""Which confirmed findings start an action (command, rollback). Pure: state in, state out."""
 
 from dataclasses import dataclass, field
 from typing import Literal, Self

@@ -86,11 +86,11 @@ class Actions:
                 yield self._ended(request)
             elif self._read(request.id, "begun") is not None:
                 if not busy:
-                    yield Report(request, "failed", f"It was broken off. {self._log(request)}")
+                    yield Report(request, "failed", f"It was interrupted. {self._log(request)}")
             elif not is_raised(request.model, request.version):
-                yield Report(request, "dropped", "The alarm was over before its turn came.")
+                yield Report(request, "dropped", "The alarm cleared before this started.")
             elif request.step not in self._commands:
-                yield Report(request, "dropped", f"{_SETTINGS[request.step]} was taken back before its turn came.")
+                yield Report(request, "dropped", f"{_SETTINGS[request.step]} was unset before this started.")
             elif not busy:
                 yield from self._start(request)
 
@@ -107,7 +107,7 @@ class Actions:
         try:
             holder = self._in_production(request.model)
         except TrackingUnavailableError as error:
-            _logger.warning("%s version %s is not rolled back yet: %s", clean(request.model), request.version, error)
+            _logger.warning("%s version %s cannot be rolled back yet: %s", clean(request.model), request.version, error)
             return
         if holder != request.version:
             yield Report(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
@@ -140,7 +140,7 @@ class Actions:
 
     def _ended(self, request: Request) -> Report:
         status = (self._read(request.id, "ended") or {}).get("status")
-        said = "It ended well." if status == 0 else f"It ended with exit status {status}."
+        said = "It succeeded." if status == 0 else f"It ended with exit status {status}."
         if request.step == "rollback":  # what this project's own command says holds nothing private
             lines = (self._folder / request.id / "output.log").read_text(errors="replace").split("\n")
             told = [shown for line in lines if (shown := one_line(hide_secrets(line), 300))]

@@ -23,10 +23,10 @@ _LONGEST_BODY, _LONGEST_SCHEME = 2000, 12
 Event = Literal["raised", "cleared", "rolled_back", "not_rolled_back", "command_done", "command_failed"]
 _HEADLINE: dict[Event, str] = {
     "raised": "Drift",
-    "cleared": "Drift is over",
+    "cleared": "Drift cleared",
     "rolled_back": "Rolled back",
     "not_rolled_back": "NOT rolled back",
-    "command_done": "Command has ended",
+    "command_done": "Command finished",
     "command_failed": "Command has failed",
 }
 _GOOD: tuple[Event, ...] = ("cleared", "rolled_back", "command_done")

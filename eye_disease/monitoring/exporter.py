@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -77,7 +78,7 @@ def _labels(names: Iterable[object]) -> tuple[str, ...]:
     return tuple(map(clean, names))
 
 
-def _summed(counts: Mapping[tuple[object, ...], int]) -> dict[tuple[str, ...], int]:
+def _summed(counts: Mapping[Any, int]) -> dict[tuple[str, ...], int]:
     """By label, sorted: two names may have the same one, which Prometheus must be given once."""
     summed: Counter[tuple[str, ...]] = Counter()
     for names, count in counts.items():

@@ -159,7 +159,7 @@ class DriftJob:
         try:
             return self._judge_open_window(store, memory, health)
         except TrackingUnavailableError as error:
-            _logger.warning("%s version %s waits: its reference cannot be fetched: %s", *_name(store), error)
+            _logger.warning("%s version %s is skipped for now: its reference cannot be fetched: %s", *_name(store), error)
             return Outcome(store.model, store.version, None, f"Its reference cannot be fetched yet: {error}"), memory
         except (StoreError, StateFileError, NoReferenceError, NoPromiseError, OSError) as error:
             return _failed(store, error), memory

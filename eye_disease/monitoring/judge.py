@@ -104,6 +104,7 @@ def judge_window(
         alert=make_alert(found),
         grounds=grounds,
         due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
+        sites=tuple(verdict.sites),
         history=found.history,
     )
     return Judgement(found, judged, _with(recent, number, window, verdict))
@@ -120,14 +121,14 @@ def _with(recent: Recent, number: int, window: Window, verdict: Verdict) -> Rece
 def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:
     notes = []
     if reference is None:
-        notes.append(f"No reference came with version {clean(version)}: only the rules and the service are judged, not drift.")
+        notes.append(f"No reference came with version {clean(version)}: only rules and service are checked; drift is not.")
     elif reference.name.startswith("window:"):
         notes.append(
             f"Judged against production data, {clean(reference.name)}, not against the reference of the model's package."
         )
     if window.every > 1:
         notes.append(
-            f"Of {window.predictions:,} predictions every {window.every:,}th has points of its own in MLflow; "
+            f"Of {window.predictions:,} predictions one in {window.every:,} is logged individually in MLflow; "
             "all of them are in the figures of the window."
         )
     return tuple(notes)

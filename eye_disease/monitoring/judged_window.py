@@ -1,4 +1,4 @@
-"""All that is known of one judged window: what results, report and alerts are made from. Never a record."""
+"""Everything known about one judged window: what results, report and alerts are made from. Never a record."""
 
 from dataclasses import dataclass
 from datetime import datetime

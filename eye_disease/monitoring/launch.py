@@ -23,7 +23,7 @@ BUSY, TOO_LONG, NOT_FOUND = 75, 124, 127
 
 
 def launch(folder: Path, lock: Path, background: bool) -> None:
-    """See above; returns at once if the command has begun before. Exits with BUSY if another one is at work."""
+    """See above; returns at once if the command has begun before. Exits with BUSY if another one is in progress."""
     request = json.load(sys.stdin)
     with lock.open("a") as held:
         try:

@@ -10,8 +10,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.mlflow_client import METRICS_PER_REQUEST, MISSING, experiment_id, kind_of, tracking_call
-from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean
+from eye_disease.common.ui_pages import run_page
+from eye_disease.monitoring.report import REPORT_FILE
 from eye_disease.monitoring.spool import Waiting
 
 _logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class MlflowWriter:
         return first
 
     def run_page(self, model: str, version: str) -> str | None:
-        """Address of the monitoring run in MLflow's UI; None where there is no server, or it does not answer."""
+        """Address of the monitoring run's report in MLflow's UI; None where there is no server, or it does not answer."""
         if not self._client.tracking_uri.startswith("http"):
             return None
         try:
@@ -74,9 +75,16 @@ class MlflowWriter:
                 run_id = self.run_id(model, version)
                 experiment = experiment_id(self._client, self._experiment)
         except TrackingUnavailableError as error:
-            _logger.warning("The alert goes out without the report's address: %s", error)
+            _logger.warning("Sending the alert without a link to the report: %s", error)
             return None
-        return f"{hide_secrets(self._client.tracking_uri)}/#/experiments/{experiment}/runs/{run_id}"
+        return run_page(self._client.tracking_uri, experiment, run_id, REPORT_FILE)
+
+    def known_run_page(self, model: str, version: str) -> str | None:
+        """As `run_page`, and None where nothing was written yet. Raises TrackingUnavailableError."""
+        with tracking_call(self._timeout_seconds):
+            experiment = experiment_id(self._client, self._experiment)
+            found = self._runs(experiment, model, version)
+        return run_page(self._client.tracking_uri, experiment, found[0], REPORT_FILE) if found else None
 
     def _write(self, waiting: Waiting, run_id: str, deadline: float) -> None:
         batch = waiting.batch
@@ -87,9 +95,7 @@ class MlflowWriter:
             # In one call: the server stores the tag after the metrics, and drops metrics that it has already.
             self._client.log_batch(run_id, [Metric(*point) for point in chunk], tags=[_sent_tag(key, sent)])
             if time.monotonic() > deadline:
-                raise TrackingUnavailableError(
-                    f"it is too slow: {sent:,} metrics of batch {batch.id} went out in the time given."
-                )
+                raise TrackingUnavailableError(f"timed out after sending {sent:,} metrics of batch {batch.id}.")
         if waiting.artifacts.is_dir() and any(waiting.artifacts.iterdir()):
             self._client.log_artifacts(run_id, str(waiting.artifacts))
         tags = batch.run_tags | ({} if batch.note is None else {MLFLOW_RUN_NOTE: batch.note})

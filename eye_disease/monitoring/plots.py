@@ -5,12 +5,13 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, PercentFormatter
+from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
 
 from eye_disease.common.text import clean
 from eye_disease.monitoring.judged_window import Findings
@@ -21,7 +22,7 @@ from eye_disease.profiles.layout import LATENCY_EDGES
 _WINDOW, _REFERENCE, _BAD = "#0b6e99", "#9a9a9a", "#b3261e"
 _QUALITY = ("brightness", "contrast", "sharpness", "field_of_view_share")
 _SHOWN_STREAMS, _SHOWN_SITES, _LONGEST_NAME = 6, 10, 32
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "font.size": 11,
@@ -172,7 +173,7 @@ def _history(figure: Figure, found: Findings) -> None:
         axes.axvspan(begun, max(numbers) + 0.5, color=_BAD, alpha=0.08, linewidth=0, label=since.about)
         axes.axvspan(first, last + 1, color=_BAD, alpha=0.12, linewidth=0)
     axes.set(xlabel="window", ylabel="times its limit", ylim=(0, None), xlim=(min(numbers) - 0.5, max(numbers) + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
 
 

@@ -1,6 +1,6 @@
 """A judged window as MLflow gets it: metrics, tags, the run's description."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from eye_disease.common.text import clean, one_line
@@ -10,8 +10,11 @@ from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.metrics import Point, prediction_points, window_points
 from eye_disease.monitoring.spool import Batch
 from eye_disease.monitoring.window import Window
+from eye_disease.verdict.check import Check
 
-_EVENTS = {"raise": "raised", "clear": "cleared"}
+_FAR_BEYOND = 100.0
+"""Share of a limit that stands for all above it: a limit of 0 has no other."""
+_EVENTS: dict[str, Event] = {"raise": "raised", "clear": "cleared"}
 
 
 def batch_id(model: str, version: str, number: int) -> str:
@@ -57,30 +60,50 @@ def window_metrics(found: Findings) -> dict[str, float | None]:
         "drift_lasting": verdict.lasting,
         "error_count": whole.failed,
         "model_load_time_seconds": found.load_time_seconds,
-        "health_check_response_time_ms": found.health and found.health.response_time_ms,
-        "estimated_accuracy": verdict.estimate and verdict.estimate.accuracy,
-        "realised_accuracy": realised and realised.accuracy and realised.accuracy.value,
+        "health_check_response_time_ms": found.health.response_time_ms if found.health else None,
+        "estimated_accuracy": verdict.estimate.accuracy if verdict.estimate else None,
+        "realised_accuracy": realised.accuracy.value if realised and realised.accuracy else None,
         **_reported(found),
-        "realised_calibration_error": realised and realised.calibration_error,
+        "realised_calibration_error": realised.calibration_error if realised else None,
     }
-    for check in verdict.checks:
-        if check.site is None and check.source != "lasting":
-            name = f"drift/{check.stream}_{check.statistic}"
-            figures |= {name: check.value, f"{name}_limit": check.limit}
-    return figures
+    return figures | shares_of_limits(verdict.checks)
+
+
+def shares_of_limits(checks: Iterable[Check]) -> dict[str, float | None]:
+    """`drift/<stream>` -> how far it is on its way to its limit, 1 and more: beyond it; of several checks the worst, of the
+    whole window. Streams of one kind share a chart: a person sees few enough to look at. Each by itself, with statistic and
+    limit, is in the report and in `checks.csv`.
+    """
+    found: dict[str, float | None] = {}
+    for check in checks:
+        if check.site is None and check.source != "lasting":  # which have `drift_lasting`
+            name = f"drift/{_chart(check.stream)}"
+            share = check.excess if check.value or check.limit else 0.0  # none of what must not be
+            found[name] = max(found.get(name) or 0.0, min(share, _FAR_BEYOND))
+    return found
 
 
 def _reported(found: Findings) -> dict[str, float | None]:
     """What labels say of reported answers, and what was promised of them; the limits are those of 95 % intervals."""
     realised, promise = found.realised, found.promise
     shares = {
-        "realised_error_among_reported": realised and realised.error_among_reported,
-        "realised_missed": realised and realised.missed,
+        "realised_error_among_reported": realised.error_among_reported if realised else None,
+        "realised_missed": realised.missed if realised else None,
     }
-    figures: dict[str, float | None] = {"promised_error_among_reported": promise and promise.max_error}
+    figures: dict[str, float | None] = {"promised_error_among_reported": promise.max_error if promise else None}
     for name, share in shares.items():
-        figures |= {name: share and share.value, f"{name}_low": share and share.low, f"{name}_high": share and share.high}
+        figures |= {
+            name: share.value if share else None,
+            f"{name}_low": share.low if share else None,
+            f"{name}_high": share.high if share else None,
+        }
     return figures
+
+
+def _chart(stream: str) -> str:
+    together = {"embedding_": "embedding", "prob_": "probabilities"}
+    kind = next((chart for start, chart in together.items() if stream.startswith(start)), stream)
+    return "colour" if kind in ("red", "green", "blue") else kind
 
 
 def make_alert(found: Findings) -> Alert | None:

@@ -90,11 +90,11 @@ def find_record(storage: Storage, prediction_id: str) -> dict[str, Any]:
 
 def _in_store(store: RecordStore, prediction_id: str, made: datetime) -> dict[str, Any] | None:
     held = store.snapshot()
-    around = {"start": made - BETWEEN_ID_AND_RECORD, "end": made + BETWEEN_ID_AND_RECORD}
-    for batch in held.read_batches(held.schema.names, **around, canary=True) if held.classes else ():
+    start, end = made - BETWEEN_ID_AND_RECORD, made + BETWEEN_ID_AND_RECORD
+    for batch in held.read_batches(held.schema.names, start=start, end=end, canary=True) if held.classes else ():
         ids = batch["prediction_id"].to_pylist()
         if prediction_id in ids:
-            return batch.slice(ids.index(prediction_id), 1).to_pylist()[0]
+            return dict(batch.slice(ids.index(prediction_id), 1).to_pylist()[0])
     for name in store.storage.files(store.folder):
         segment = f"{store.folder}/{name}"
         if name.endswith(".jsonl") and (found := _in_segment(store.storage.read(segment), prediction_id)):
@@ -106,7 +106,7 @@ def _in_segment(content: bytes, prediction_id: str) -> dict[str, Any] | None:
     for line in content.splitlines():
         if prediction_id.encode() in line:
             try:
-                record = json.loads(line)
+                record: dict[str, Any] = json.loads(line)
             except ValueError:  # a torn line, which ingest sets aside
                 continue
             if record.get("prediction_id") == prediction_id:

@@ -1,5 +1,7 @@
 """The report on a judged window: one HTML page that needs nothing else, and its plots as PNGs."""
 
+import csv
+import io
 from collections.abc import Iterable
 from html import escape
 
@@ -10,6 +12,9 @@ from eye_disease.monitoring.publish import window_metrics
 from eye_disease.verdict.check import Check
 
 REPORT_FILE = "report.html"
+CHECKS_FILE = "checks.csv"
+"""Every comparison of the window with its limit, which MLflow's pages show as a table."""
+_CHECK_COLUMNS = ("level", "site", "stream", "statistic", "value", "limit", "of limit", "p-value", "PSI", "n")
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; color: #1c1c1c; font: 1rem/1.5 system-ui, sans-serif; }
@@ -26,15 +31,22 @@ figcaption { font-weight: 600; }
 th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #e0e0e0; } td.n, th.n { text-align: right; }
 li, .said { overflow-wrap: anywhere; }
 """
+_FORMULA = ("=", "+", "-")
+"""What a spreadsheet would compute, where a client's site begins with it; an at sign is no more there, see `clean`."""
 _UNITS = {"session_avg_inference_time_ms": "ms", "health_check_response_time_ms": "ms", "model_load_time_seconds": "s"}
 
 
 def make_report(found: Findings) -> dict[str, bytes]:
-    """Artifact path -> content: REPORT_FILE and `plots/<name>.png`; that of a raised alarm also under a name that stays."""
+    """Artifact path -> content: REPORT_FILE, CHECKS_FILE, `plots/<name>.png`; that of an alarm also under a name that stays."""
     plots = make_plots(found)
     page = _page(found, plots).encode()
     kept = {f"raised/window-{found.number:06d}.html": page} if found.event == "raise" else {}
-    return {REPORT_FILE: page, **kept, **{f"plots/{one.name}.png": one.png() for one in plots}}
+    return {
+        REPORT_FILE: page,
+        CHECKS_FILE: _csv(found.verdict.checks),
+        **kept,
+        **{f"plots/{one.name}.png": one.png() for one in plots},
+    }
 
 
 def _page(found: Findings, plots: list[Plot]) -> str:
@@ -59,7 +71,7 @@ def _page(found: Findings, plots: list[Plot]) -> str:
 <div class="plots">{figures}</div>
 <h2>Figures</h2>
 {_figures(found)}
-<details><summary><h2>All checks</h2></summary>{_checks(verdict.checks)}</details>
+<details><summary><h2>All checks</h2></summary>{_table(_CHECK_COLUMNS, _check_rows(verdict.checks))}</details>
 <p class="small">For research. Not a medical device, and not for diagnosis. This page holds statistics of photos only,
 nothing of any patient. The estimated accuracy trusts the confidence: it cannot see a model that is confidently wrong.</p>
 </body>
@@ -84,9 +96,17 @@ def _figures(found: Findings) -> str:
     return _table(("figure", "value"), rows)
 
 
-def _checks(checks: tuple[Check, ...]) -> str:
+def _csv(checks: tuple[Check, ...]) -> bytes:
+    text = io.StringIO()
+    rows = [[f" {cell}" if cell.startswith(_FORMULA) else cell for cell in row] for row in _check_rows(checks)]
+    csv.writer(text, lineterminator="\n").writerows([_CHECK_COLUMNS, *rows])
+    return text.getvalue().encode()
+
+
+def _check_rows(checks: tuple[Check, ...]) -> list[tuple[str, ...]]:
+    """In the order of _CHECK_COLUMNS; `of limit`: 1 and more is beyond it."""
     ordered = sorted(checks, key=lambda one: (one.site is not None, one.site or "", one.source))
-    rows = [
+    return [
         (
             one.level,
             _of(one),
@@ -94,13 +114,13 @@ def _checks(checks: tuple[Check, ...]) -> str:
             one.statistic,
             f"{one.value:.4g}",
             f"{one.limit:.4g}",
+            f"{one.excess:.3g}",
             "" if one.p_value is None else f"{one.p_value:.2g}",
             "" if one.psi is None else f"{one.psi:.3g}",
-            f"{one.n:,}",
+            str(one.n),
         )
         for one in ordered
     ]
-    return _table(("level", "site", "stream", "statistic", "value", "limit", "p-value", "PSI", "n"), rows)
 
 
 def _of(check: Check) -> str:
@@ -110,7 +130,7 @@ def _of(check: Check) -> str:
     return "all" if check.site is None else clean(check.site) or "(none)"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     top = "".join(f"<th>{name}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -49,7 +49,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.set()
-        _logger.info("%s: stopping after the run at work.", signal.Signals(number).name)
+        _logger.info("%s: stopping after the run in progress.", signal.Signals(number).name)
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -30,8 +30,8 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
         version = str(found.model_version)
         found = _probe(url, model, version, packages)
     if found is not None and not found.up:
-        _logger.warning("The served model at %s is not well: %s", hide_secrets(url), found.reason)
-    return found and ((model, version), found)
+        _logger.warning("The served model at %s is unhealthy: %s", hide_secrets(url), found.reason)
+    return ((model, version), found) if found else None
 
 
 def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
@@ -45,7 +45,7 @@ def _probe(url: str, model: str, version: str, packages: Packages) -> Health | N
         return None
     canary = _canary(package, packages, model, version)
     try:
-        return canary and probe(url, canary)
+        return probe(url, canary) if canary else None
     except NotLetInError as error:
         _logger.error("No health probe of %s: %s", hide_secrets(url), error)
         return None

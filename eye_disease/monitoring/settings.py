@@ -1,4 +1,4 @@
-"""Typed settings of the drift job's surroundings; its limits are in `eye_disease.verdict.limits`."""
+"""Settings of the drift job's surroundings; its limits are in `eye_disease.verdict.limits`."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from eye_disease.common.mlflow_client import DEFAULT_EXPERIMENT
+from eye_disease.common.mlflow_client import DEFAULT_EXPERIMENT, experiment_name
 from model_code.errors import SettingError
-from model_code.settings import read_bool, read_folder, read_int, read_location
+from model_code.setting_fields import Settings, boolean, declared, folder, location, whole
 
 _PLACEHOLDER = re.compile(r"(?<!\$)\{\s*[A-Za-z_]\w*\s*(?:[!:][^{}]*)?\}|%\([A-Za-z_]\w*\)[sdr]")
 """`{reason}`, `{{ reason }}`, `{reason!r}`, `%(reason)s`, whatever the name; not a shell's `${RAISED_REASON}`."""
@@ -21,43 +21,33 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
 
 
 @dataclass(frozen=True)
-class MonitoringSettings:
+class MonitoringSettings(Settings):
     """What `drift_job.py` reads from its environment beside the limits."""
 
-    inference_log: str
-    """INFERENCE_LOG_DIR: the records; a local path, or a URL such as s3://bucket/logs."""
-    state_dir: Path
-    """MONITORING_DIR: what the job remembers between runs, and what waits to be sent; a local folder that lasts."""
-    tracking_enabled: bool
-    """ENABLE_MLFLOW_TRACKING: write results to MLflow."""
-    experiment: str
-    """MLFLOW_EXPERIMENT_NAME: where the monitoring runs go."""
-    mlflow_timeout_seconds: int
-    """MONITORING_MLFLOW_TIMEOUT_SECONDS: how long the tracking server may take for one request."""
-    health_url: str | None
-    """HEALTH_CHECK_URL: the served model to probe, with a login if it wants one; None: no probe."""
-    alert_urls: tuple[str, ...]
-    """ALERT_URLS: Apprise URLs that alerts go to."""
-    on_raise: tuple[str, ...] = ()
-    """DRIFT_ON_RAISE: command that an alarm about the answers starts in the background, as it stands here; empty: none."""
-    auto_rollback: bool = False
-    """DRIFT_AUTO_ROLLBACK: roll a version in Production back that answers wrongly, or whose realised accuracy has fallen."""
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> "MonitoringSettings":
-        """Read every setting. Raises SettingError for the first wrong one."""
-        env = os.environ if env is None else env
-        return cls(
-            inference_log=read_location(env, "INFERENCE_LOG_DIR", "inference_logs"),
-            state_dir=read_folder(env, "MONITORING_DIR", "monitoring_state"),
-            tracking_enabled=read_bool(env, "ENABLE_MLFLOW_TRACKING", True),
-            experiment=env.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT,
-            mlflow_timeout_seconds=read_int(env, "MONITORING_MLFLOW_TIMEOUT_SECONDS", 10),
-            health_url=_read_server(env, "HEALTH_CHECK_URL"),
-            alert_urls=_read_urls(env, "ALERT_URLS"),
-            on_raise=_read_command(env, "DRIFT_ON_RAISE"),
-            auto_rollback=read_bool(env, "DRIFT_AUTO_ROLLBACK", False),
-        )
+    inference_log: str = location("INFERENCE_LOG_DIR", "inference_logs")
+    """The records: the folder that the served models write to, or its copy in an object store."""
+    state_dir: Path = folder("MONITORING_DIR", "./monitoring_state")
+    """What the job remembers between runs, and what waits to be sent; a local folder that lasts."""
+    tracking_enabled: bool = boolean("ENABLE_MLFLOW_TRACKING", True)
+    """Write results to MLflow."""
+    experiment: str = declared("MLFLOW_EXPERIMENT_NAME", experiment_name, "a name", DEFAULT_EXPERIMENT)
+    """Experiment of the registration, training, gate and monitoring runs."""
+    mlflow_timeout_seconds: int = whole("MONITORING_MLFLOW_TIMEOUT_SECONDS", 10)
+    """How long the tracking server may take for one request of the drift job."""
+    health_url: str | None = declared(
+        "HEALTH_CHECK_URL", lambda env: _read_server(env, "HEALTH_CHECK_URL"), "an http:// or https:// URL", "none"
+    )
+    """The served model to probe with its canary photo, with a login if it wants one; none: no probe."""
+    alert_urls: tuple[str, ...] = declared(
+        "ALERT_URLS", lambda env: _read_urls(env, "ALERT_URLS"), "Apprise URLs, separated by commas or spaces", "none"
+    )
+    """Where alerts go, see https://appriseit.com."""
+    on_raise: tuple[str, ...] = declared(
+        "DRIFT_ON_RAISE", lambda env: _read_command(env, "DRIFT_ON_RAISE"), "a command line without placeholders", "none"
+    )
+    """Command that an alarm about the answers starts in the background, once; it gets the reason in RAISED_REASON."""
+    auto_rollback: bool = boolean("DRIFT_AUTO_ROLLBACK", False)
+    """Roll a version in Production back that answers wrongly, or whose realised accuracy has fallen."""
 
 
 def _read_server(env: Mapping[str, str], name: str) -> str | None:

@@ -143,7 +143,7 @@ class Spool:
                 one.folder.rename(refused)
             except TrackingUnavailableError as error:
                 left = len(self.waiting())
-                _logger.warning("%d batches of results wait for MLflow in %s: %s", left, self._folder, error)
+                _logger.warning("%d result batches are queued for MLflow in %s: %s", left, self._folder, error)
                 return left
             else:
                 (one.folder / "batch.json").unlink()  # from here on it is gone, however far the next line comes

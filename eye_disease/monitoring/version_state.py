@@ -13,7 +13,7 @@ from eye_disease.records.state_file import decode, encode, read_bytes, read_stat
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.verdict import Status, Verdict
 
-_LATER_FIELDS = ("grounds", "due")
+_LATER_FIELDS = ("grounds", "due", "sites")
 MERGED = "newest windows merged"
 """Name of the figure that says how near the newest windows together are to a drift"""
 KEPT_WINDOWS = 96
@@ -65,6 +65,8 @@ class VersionMemory:
     grounds: Grounds = field(default_factory=Grounds)
     due: tuple[Request, ...] = ()
     """To be done since the last window, and not yet asked for"""
+    sites: tuple[str, ...] = ()
+    """Those that drifted in the last window"""
     history: tuple[PastWindow, ...] = ()
     """The last KEPT_WINDOWS, oldest first"""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from statistics import fmean, quantiles
 from typing import TextIO
 
+from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean
 from eye_disease.monitoring.exporter import ReadStates
 from eye_disease.records.recent import RECENT, LiveNumbers, LogTail
@@ -19,6 +20,7 @@ _HOME, _CLEAR_TO_END, _CLEAR_LINE = "\x1b[H", "\x1b[J", "\x1b[K"
 _COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "drift": "\x1b[31m"}
 _PLAIN = "\x1b[0m"
 _LONGEST_NAME = 40
+_KEYS = "Ctrl-C ends; redrawn every 2 s"
 
 
 def watch(
@@ -37,11 +39,13 @@ def watch(
         out.write(_HOME + _CLEAR_TO_END)
     while True:
         tail.poll()
-        lines = table(tail.numbers, read_states(), now(), shutil.get_terminal_size().columns if terminal else None)
+        width = shutil.get_terminal_size().columns if terminal else None
+        lines = table(tail.numbers, read_states(), now(), width)
+        lines += [] if tail.numbers else [f"No records yet in {hide_secrets(storage.location)} (INFERENCE_LOG_DIR)."]
         if not terminal:
             out.write("\n".join(lines) + "\n")
             return
-        coloured = [_coloured(line) for line in lines]
+        coloured = [_coloured(line) for line in [*lines, "", _KEYS]]
         out.write(_HOME + "".join(f"{line}{_CLEAR_LINE}\n" for line in coloured) + _CLEAR_TO_END)
         out.flush()
         if stop.wait(seconds):
@@ -54,7 +58,7 @@ def table(
     """The table's lines, cut to `width` characters. Confidence and times are of the last 15 minutes."""
     title = f"Served models, {now:%Y-%m-%d %H:%M:%S} UTC"
     if not numbers:
-        return [title, "", "No records yet. Is INFERENCE_LOG_DIR the folder of the served model?"]
+        return [title, ""]
     rows = [_HEADER, *(_row(*version, found, states.get(version, "-"), now) for version, found in sorted(numbers.items()))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]

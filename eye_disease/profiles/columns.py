@@ -1,6 +1,7 @@
 """Columns of a record table as numpy arrays, whatever a reader made of them: nulls, missing columns, integers for floats."""
 
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.compute as pc
 
 from eye_disease.common.errors import UserError
 
-Records = pa.Table | pa.RecordBatch
+Records: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def column(records: Records, name: str, kind: pa.DataType) -> pa.Array:
@@ -26,13 +27,13 @@ def column(records: Records, name: str, kind: pa.DataType) -> pa.Array:
 
 def numbers(records: Records, name: str) -> np.ndarray:
     """A numeric column, float64 (N,); NaN where it is null."""
-    return column(records, name, pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray(column(records, name, pa.float64()).to_numpy(zero_copy_only=False))
 
 
 def counts(values: pa.Array) -> dict[str, int]:
     """Value -> how often, nulls left out, sorted by value."""
     found = values.drop_null().value_counts().to_pylist()
-    return {one["values"]: one["counts"] for one in sorted(found, key=lambda one: one["values"])}
+    return {count["values"]: count["counts"] for count in sorted(found, key=lambda count: count["values"])}
 
 
 def time_range(records: Records) -> tuple[datetime | None, datetime | None]:

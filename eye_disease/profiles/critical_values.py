@@ -37,7 +37,7 @@ def critical_values(codes: Mapping[str, np.ndarray], reference_n: int, seed: int
     for n in WINDOW_SIZES:
         windows = _draws(rng, n, rows)
         distances = np.column_stack([distance(name, windows @ one, references[name]) for name, one in indicators.items()])
-        table.append(np.concatenate([_family_limits(one) for one in np.split(distances, [len(continuous)], axis=1)]))
+        table.append(np.concatenate([_family_limits(group) for group in np.split(distances, [len(continuous)], axis=1)]))
     return {name: tuple(np.round(values, 5).tolist()) for name, values in zip(indicators, np.array(table).T, strict=True)}
 
 
@@ -47,7 +47,7 @@ def _family_limits(distances: np.ndarray) -> np.ndarray:
         return np.empty(0)
     single = np.quantile(distances, _SINGLE_LEVEL, axis=0)
     ratios = np.divide(distances, single, out=np.zeros_like(distances), where=single > 0)
-    return single * np.quantile(ratios.max(axis=1), 1 - FAMILY_LEVEL / 2)
+    return np.asarray(single * np.quantile(ratios.max(axis=1), 1 - FAMILY_LEVEL / 2))
 
 
 def interpolated(values: tuple[float, ...], n: int) -> float:
@@ -62,7 +62,7 @@ def distance(stream: str, window: np.ndarray, reference: np.ndarray) -> np.ndarr
 
 def _indicators(index: np.ndarray) -> np.ndarray:
     """int (N,) -> float32 (N, K) of ones and zeros, a zero row for -1."""
-    return (index[:, None] == np.arange(max(index.max(initial=0), 1) + 1)).astype(np.float32)
+    return np.asarray((index[:, None] == np.arange(max(index.max(initial=0), 1) + 1)).astype(np.float32))
 
 
 def _draws(rng: np.random.Generator, n: int, rows: int) -> np.ndarray:

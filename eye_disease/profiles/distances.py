@@ -27,7 +27,7 @@ def js_distance(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     p, q = _shares(window), _shares(reference)
     middle = (p + q) / 2
     divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-    return np.sqrt(divergence.clip(0, 1))
+    return np.asarray(np.sqrt(divergence.clip(0, 1)))
 
 
 def chi_square_p_value(window: np.ndarray, reference: np.ndarray) -> float:
@@ -50,7 +50,7 @@ def chi_square_p_value(window: np.ndarray, reference: np.ndarray) -> float:
 
 def share_p_value(hits: int, n: int, reference_hits: int, reference_n: int) -> float:
     """Fisher's exact test that two shares are equal, two-sided."""
-    return float(fisher_exact([[hits, n - hits], [reference_hits, reference_n - reference_hits]]).pvalue)
+    return float(fisher_exact(np.array([[hits, n - hits], [reference_hits, reference_n - reference_hits]])).pvalue)
 
 
 def mean_p_value(difference: float, deviation: float, n: int, reference_n: int) -> float:
@@ -75,7 +75,7 @@ def psi(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     q = (reference[..., None] * groups).sum(axis=-2) + 0.5
     p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
     used = groups.any(axis=-2)
-    return np.where(used, (p - q) * np.log(p / q), 0).sum(axis=-1)
+    return np.asarray(np.where(used, (p - q) * np.log(p / q), 0).sum(axis=-1))
 
 
 def _cumulative(counts: np.ndarray) -> np.ndarray:
@@ -90,4 +90,4 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Kullback-Leibler divergence in bits; q > 0 wherever p > 0."""
     ratio = np.divide(p, q, out=np.ones_like(p), where=p > 0)
-    return (p * np.log2(ratio)).sum(axis=-1)
+    return np.asarray((p * np.log2(ratio)).sum(axis=-1))

@@ -36,7 +36,7 @@ def mmd(window: np.ndarray, reference: np.ndarray, seed: int = 0) -> TestResult:
 
     def statistic(labels: np.ndarray) -> np.ndarray:
         weights = labels / len(window) - (1 - labels) / len(reference)
-        return np.einsum("bi,bi->b", weights @ kernel, weights)
+        return np.asarray(np.einsum("bi,bi->b", weights @ kernel, weights))
 
     return _permute(statistic, len(window), len(reference), seed)
 
@@ -61,7 +61,7 @@ def domain_classifier(window: np.ndarray, reference: np.ndarray, seed: int = 0) 
         targets = labels / len(window) - (1 - labels) / len(reference)
         positive = targets.astype(np.float32) @ smoother.T > 0
         hits = (positive * labels).sum(axis=1) / len(window) + (~positive * (1 - labels)).sum(axis=1) / len(reference)
-        return hits / 2
+        return np.asarray(hits / 2)
 
     return _permute(statistic, len(window), len(reference), seed)
 
@@ -70,7 +70,7 @@ def _standardised(window: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Pooled rows, window first, each column in units of the reference's deviation; heavy tails are bounded at 5."""
     deviation = reference.std(axis=0)
     scaled = (np.concatenate([window, reference]) - reference.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    return scaled.clip(-5, 5)
+    return np.asarray(scaled.clip(-5, 5))
 
 
 def _permute(statistic: Callable[[np.ndarray], np.ndarray], n: int, m: int, seed: int) -> TestResult:

@@ -61,7 +61,7 @@ class Reference:
         codes = _codes(pool, layout)
         widths = {name: len(edges) + 1 for name, edges in layout.edges.items()}
         widths |= {CLASS_STREAM: len(classes), **dict.fromkeys(SHARES, 2)}
-        probabilities = np.column_stack([numbers(pool, f"prob_{one}") for one in classes])
+        probabilities = np.column_stack([numbers(pool, f"prob_{label_name}") for label_name in classes])
         return cls(
             name=name,
             model_name=model_name,

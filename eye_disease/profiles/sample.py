@@ -63,4 +63,4 @@ def _near(hashes: np.ndarray) -> np.ndarray:
     """Which hashes may be among the SAMPLE_ROWS smallest, bool (N,)."""
     if len(hashes) <= SAMPLE_ROWS:
         return np.ones(len(hashes), bool)
-    return hashes <= np.partition(hashes, SAMPLE_ROWS - 1)[SAMPLE_ROWS - 1]
+    return np.asarray(hashes <= np.partition(hashes, SAMPLE_ROWS - 1)[SAMPLE_ROWS - 1])

@@ -210,4 +210,4 @@ def _added(mine: Mapping[str, int], theirs: Mapping[str, int]) -> dict[str, int]
 
 
 def _trimmed(histogram: np.ndarray) -> list[int]:
-    return np.trim_zeros(histogram, "b").tolist()
+    return list(np.trim_zeros(histogram, "b").tolist())

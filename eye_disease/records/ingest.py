@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
-from eye_disease.common.text import one_line
+from eye_disease.common.progress import Progress
+from eye_disease.common.text import clean, one_line
 from eye_disease.records.ingest_state import IngestState
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
 from eye_disease.records.rebuild import current_state
@@ -103,6 +104,8 @@ class _Run:
         self._segments = segments
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
+        self._progress, self._taken = Progress(), 0
+        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.found)
         self._latest: dict[str, int] = {}
         """Process -> latest time seen, microseconds."""
 
@@ -130,6 +133,10 @@ class _Run:
             offset = self._offset(segment.name, segment.size)
             for block in self._blocks(segment.name, offset, segment.size, left is not None):
                 offset += len(block)
+                self._taken += len(block)
+                self._progress(
+                    f"Taking in version {clean(self._store.version)}, kB", self._taken // 1000, self._new_bytes // 1000
+                )
                 self._take_block(segment, block, offset == segment.size, parts)
         except FileNotFoundError:  # removed by somebody since it was listed
             return
@@ -218,7 +225,7 @@ class _Parts:
         for day in pc.unique(days).to_pylist():
             waiting = self._waiting.setdefault(day, [])
             waiting.append(table.filter(pc.equal(days, day)))
-            if sum(one.num_rows for one in waiting) >= _ROW_GROUP:
+            if sum(table.num_rows for table in waiting) >= _ROW_GROUP:
                 self._flush(day)
 
     def set_aside(self, segment: str, lines: list[Rejected]) -> None:

@@ -7,11 +7,11 @@ Of a file that is damaged, the statements that can be read are kept as another o
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from eye_disease.records.state_file import StateFileError, read_bytes, set_aside
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import StoreError, StoreSnapshot, find_stores
 
+_Row: TypeAlias = Mapping[Any, Any]
 _logger = logging.getLogger(__name__)
 BETWEEN_ID_AND_RECORD = timedelta(hours=1)
 """A prediction's id is made before its record's timestamp: at most the time a request takes."""
@@ -31,6 +32,10 @@ _FIRST_MOMENT = datetime(1990, 1, 1, tzinfo=UTC)
 """Spreadsheets and databases make 1900 and 1970 of an empty cell."""
 _LAST_MILLISECOND = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 _SHOWN_LINES = 5
+
+
+CHOSEN, DRAWN = "chosen", "lot"
+"""Why somebody looked at a photo of a worklist: it was chosen because it is difficult, or drawn by lot from all."""
 
 
 class FeedbackError(UserError):
@@ -48,6 +53,8 @@ class Label:
     """Who says so; a role or pseudonym."""
     at: datetime
     """UTC"""
+    chosen: str = ""
+    """CHOSEN, DRAWN, or empty: no worklist had a part in it."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +74,21 @@ class Labels:
         current: dict[str, Label] = {}
         contradicted: set[str] = set()
         repeated = 0
-        for one in sorted(statements, key=lambda one: one.at):
-            before = current.get(one.prediction_id)
-            if before and before.label == one.label:
+        for statement in sorted(statements, key=lambda statement: statement.at):
+            before = current.get(statement.prediction_id)
+            if before and before.label == statement.label:
                 repeated += 1
+                if before.chosen == CHOSEN != statement.chosen:  # it was looked at for another reason too
+                    current[statement.prediction_id] = replace(before, chosen=statement.chosen)
                 continue
             if before:
-                contradicted.add(one.prediction_id)
-            current[one.prediction_id] = one
+                contradicted.add(statement.prediction_id)
+            current[statement.prediction_id] = statement
         return cls(current, repeated, len(contradicted))
+
+    def representative(self) -> "Labels":
+        """Without those of photos that were chosen because they are difficult: they would tell that all answers are worse."""
+        return replace(self, current={name: one for name, one in self.current.items() if one.chosen != CHOSEN})
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,8 @@ class LabelBook:
     def import_file(self, path: Path, by: str, at: datetime) -> Imported:
         """Keep the labels of a table (CSV, .xlsx, Parquet); a wrong row costs only itself.
 
-        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments.
+        Columns `prediction_id` and `label`; `by` and `at` (ISO 8601, not after now) where they differ from the arguments;
+        `chosen` (`chosen`, `lot` or empty), as a worklist writes it.
         Raises FeedbackError for a file that is no such table, and where no row of it can be taken.
         """
         try:
@@ -144,7 +158,7 @@ class LabelBook:
                 self._salvage(path, labels, wrong)
             kept = datetime.fromtimestamp(entry.modified, UTC)
             # Earlier releases took any time: one after the label was kept would outrank whatever corrects it.
-            found += [one if one.at <= kept + _CLOCKS_DIFFER else replace(one, at=kept) for one in labels]
+            found += [label if label.at <= kept + _CLOCKS_DIFFER else replace(label, at=kept) for label in labels]
         return found
 
     def classes(self) -> set[str]:
@@ -162,7 +176,7 @@ class LabelBook:
                     _logger.error("%s version %s is left out: %s", store.model, store.version, error)
         return found
 
-    def _checked(self, rows: Iterable[tuple[int, dict[str, Any]]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
+    def _checked(self, rows: Iterable[tuple[Any, _Row]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
         """(line, row) -> labels, and line -> what is wrong. Raises FeedbackError where the model's classes are not known."""
         classes = self.classes()
         if not classes:
@@ -180,14 +194,14 @@ class LabelBook:
 
     def _keep(self, labels: list[Label], refused: list[str]) -> Imported:
         self._write(labels)
-        ids = dict.fromkeys(one.prediction_id for one in labels)
+        ids = dict.fromkeys(label.prediction_id for label in labels)
         known = known_ids(self._snapshots(), ids)
-        taken = sum(one.prediction_id in known for one in labels)
-        return Imported(taken, refused, [one for one in ids if one not in known])
+        taken = sum(label.prediction_id in known for label in labels)
+        return Imported(taken, refused, [missing for missing in ids if missing not in known])
 
     def _write(self, labels: list[Label], beside: str = "") -> None:
         """beside: a file that is not to be replaced, even if its name says that it holds just these labels."""
-        data = "".join(json.dumps(vars(one) | {"at": one.at.isoformat()}) + "\n" for one in labels).encode()
+        data = "".join(json.dumps(_fields(label)) + "\n" for label in labels).encode()
         path = f"{self._folder}/{hashlib.sha256(data).hexdigest()[:32]}.ndjson"
         self._storage.write(path if path != beside else path.replace(".ndjson", "-read.ndjson"), data)
 
@@ -202,15 +216,21 @@ class LabelBook:
             _logger.error("%s, %s: no label (%s). Its other %d labels count.", path, lines, error, len(labels))
 
 
+def _fields(label: Label) -> dict[str, str]:
+    """As they are kept; releases before worklists know no `chosen`, so that it stands only where it says something."""
+    kept = vars(label) | {"at": label.at.isoformat()}
+    return kept if label.chosen else {name: value for name, value in kept.items() if name != "chosen"}
+
+
 def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
     """Those of the prediction ids, in the form that `prediction_uuid` gives, that are on record."""
-    times = [time_of(one) for one in ids]
+    times = [time_of(prediction_id) for prediction_id in ids]
     if not times:
         return set()
     wanted, found = pa.array(ids, pa.string()), set[str]()
-    span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
+    start, end = min(times) - BETWEEN_ID_AND_RECORD, max(times) + BETWEEN_ID_AND_RECORD
     for held in stores:
-        for batch in held.read_batches(["prediction_id"], **span) if held.classes else ():
+        for batch in held.read_batches(["prediction_id"], start=start, end=end) if held.classes else ():
             column = batch["prediction_id"]
             found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
     return found
@@ -244,24 +264,34 @@ def _readable(content: bytes) -> tuple[list[Label], list[int]]:
             if not all(isinstance(text, str) for text in texts.values()):
                 raise TypeError
             at = _utc(datetime.fromisoformat(fields["at"]))
-            labels.append(Label(str(prediction_uuid(fields["prediction_id"])), **texts, at=at))
+            chosen = _why_chosen(fields.get("chosen"))
+            labels.append(Label(str(prediction_uuid(fields["prediction_id"])), **texts, at=at, chosen=chosen))
         except (ValueError, KeyError, TypeError):
             wrong.append(number)
     return labels, wrong
 
 
-def _label(row: dict[str, Any], by: str, at: datetime, classes: set[str]) -> Label:
+def _label(row: _Row, by: str, at: datetime, classes: set[str]) -> Label:
     prediction_id = str(prediction_uuid(row["prediction_id"] or ""))
     label = str(row["label"] or "").strip()
     if label not in classes:
         raise FeedbackError(f"label={label!r} is not a class of this model. Expected one of {', '.join(sorted(classes))}.")
-    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at))
+    chosen = _why_chosen(row.get("chosen"))
+    return Label(prediction_id, label, str(row.get("by") or by), _moment(row.get("at") or at), chosen)
 
 
-def _moment(value: object) -> datetime:
+def _why_chosen(value: object) -> str:
+    """Raises FeedbackError for a word that no worklist writes."""
+    text = str(value or "").strip()
+    if text not in ("", CHOSEN, DRAWN):
+        raise FeedbackError(f"chosen={text!r} is not known. Expected {CHOSEN}, {DRAWN}, or nothing.")
+    return text
+
+
+def _moment(value: Any) -> datetime:
     """When something was said. Raises FeedbackError for what is no time, or one at which nothing can have been said."""
     try:
-        moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())  # type: ignore[attr-defined]
+        moment = datetime.fromisoformat(value.strip() if isinstance(value, str) else value.isoformat())
     except (ValueError, AttributeError) as error:
         raise FeedbackError(f"at={value!r} is not a time. Expected ISO 8601, as 2026-03-01T12:00:00Z.") from error
     moment = _utc(moment)

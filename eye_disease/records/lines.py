@@ -75,7 +75,10 @@ def parse(block: bytes, classes: tuple[str, ...]) -> tuple[pa.Table, list[Reject
     for line in block.split(b"\n"):
         if line.strip():
             row = _parse_line(line, schema, classes)
-            (rejected if isinstance(row, Rejected) else rows).append(row)
+            if isinstance(row, Rejected):
+                rejected.append(row)
+            else:
+                rows.append(row)
     return pa.Table.from_pylist(rows, schema=schema), rejected
 
 

@@ -98,7 +98,7 @@ class Segments:
     def _is_left(self, segment: Segment) -> bool:
         if segment.imported:
             return self._now - segment.hour >= _IMPORTED_AFTER
-        if any(one.process == segment.process and _age(one) > _age(segment) for one in self.found):
+        if any(other.process == segment.process and _age(other) > _age(segment) for other in self.found):
             return True
         if self._storage_now is None:
             self._storage_now = self._storage.now()

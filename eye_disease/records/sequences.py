@@ -23,7 +23,7 @@ class Sequences:
         known = (at >= 0) & (sequence <= held[at, 1]) if len(held) else np.zeros(len(sequence), bool)
         first = np.zeros(len(sequence), bool)
         first[np.unique(sequence, return_index=True)[1]] = True
-        new = first & ~known
+        new: np.ndarray = first & ~known
         if new.any():
             numbers = np.sort(sequence[new])
             self._held[process_id] = _join(np.concatenate([held, np.stack([numbers, numbers], axis=1)]))

@@ -60,9 +60,12 @@ def decode(content: bytes, kind: type[State], later: tuple[str, ...] = ()) -> St
         raise ValueError("expected a JSON object")
     if (found := stored.get("format", FORMAT)) != FORMAT:
         raise ValueError(f"format {found!r}, of another release; expected {FORMAT}")
-    if missing := {one.name for one in fields(kind)} - stored.keys() - set(later):  # type: ignore[arg-type]
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type] # the caller knows that it is a dataclass
+    if missing := known - stored.keys() - set(later):
         raise ValueError(f"without {', '.join(sorted(missing))}")
-    return _adapter(kind).validate_json(content, strict=True)
+    adapter = _adapter(kind)  # type: ignore[arg-type] # a metaclass could make a class unhashable; a dataclass's does not
+    state: State = adapter.validate_json(content, strict=True)
+    return state
 
 
 def set_aside(files: Storage, path: str, why: Exception, cost: str) -> None:
@@ -77,7 +80,7 @@ def set_aside(files: Storage, path: str, why: Exception, cost: str) -> None:
 
 
 @cache
-def _adapter(kind: type[State]) -> TypeAdapter[State]:
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

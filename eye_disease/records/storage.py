@@ -42,7 +42,6 @@ class Storage:
     """
 
     def __init__(self, location: str) -> None:
-        self.location = location
         if "://" in location:
             try:
                 self.filesystem, self.root = pafs.FileSystem.from_uri(location.rstrip("/"))
@@ -52,6 +51,7 @@ class Storage:
                 ) from error
         else:
             self.filesystem, self.root = pafs.LocalFileSystem(), str(Path(location).absolute())
+        self.location = location if "://" in location else self.root
         self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def folders(self, path: str = "") -> list[str]:
@@ -92,7 +92,7 @@ class Storage:
         """The bytes of a file from `start` on, at most `length`. Raises FileNotFoundError."""
         with self.filesystem.open_input_file(self.full(path)) as file:
             file.seek(start)
-            return file.read(length) if length is not None else file.read()
+            return bytes(file.read(length) if length is not None else file.read())
 
     def write(self, path: str, data: bytes) -> None:
         """Replace a file: whatever happens, it then holds the old bytes or the new ones, and the new ones last."""
@@ -142,7 +142,8 @@ class Storage:
         return f"{self.root}/{path}".rstrip("/")
 
     def _list(self, path: str, recursive: bool) -> list[pafs.FileInfo]:
-        return self.filesystem.get_file_info(pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True))
+        chosen = pafs.FileSelector(self.full(path), recursive=recursive, allow_not_found=True)
+        return list(self.filesystem.get_file_info(chosen))
 
 
 def _entry(info: pafs.FileInfo) -> Entry:

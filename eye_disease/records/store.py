@@ -1,4 +1,4 @@
-"""The records of one model version as Parquet, and what is known of how they came in.
+"""The records of one model version as Parquet, and the state of their ingest.
 
 <model>/<version>/*.jsonl                                  segments: what the served model writes
 <model>/<version>/records/date=YYYY-MM-DD/<commit>.parquet records, by the UTC day of their timestamp
@@ -77,7 +77,7 @@ class StoreSnapshot:
 
     def parts(self, after: int = 0, first: date = date.min, last: date = date.max) -> list[Part]:
         """Files of the commits after `after`, of the days from `first` to `last`, in the order they came."""
-        return [one for one in self._parts if after < one.commit <= self.state.commit and first <= one.day <= last]
+        return [part for part in self._parts if after < part.commit <= self.state.commit and first <= part.day <= last]
 
     def count(self, after: int = 0) -> int:
         """How many records there are of the commits after `after`, canaries included; damaged files have none."""
@@ -171,7 +171,7 @@ class RecordStore:
 
     def columns(self) -> list[str]:
         """Names of the columns that the version's records have."""
-        return self.snapshot().schema.names
+        return list(self.snapshot().schema.names)
 
     def remove_uncommitted(self, commit: int) -> None:
         """Remove what a killed run has left of the commit that it was writing; its lines are still in their segments."""
@@ -238,7 +238,10 @@ class RecordStore:
 def _batches(file: papq.ParquetFile, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
     held = [name for name in schema.names if name in file.schema_arrow.names]
     for batch in file.iter_batches(rows, columns=held):
-        columns = [batch[one.name].cast(one.type) if one.name in held else pa.nulls(len(batch), one.type) for one in schema]
+        columns = [
+            batch[wanted.name].cast(wanted.type) if wanted.name in held else pa.nulls(len(batch), wanted.type)
+            for wanted in schema
+        ]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

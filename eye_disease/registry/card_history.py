@@ -28,14 +28,14 @@ class Ancestor:
 def ancestors(name: str, version: str) -> list[Ancestor]:
     """The versions before `version`, newest first, MOST at most."""
     client = MlflowClient()
-    earlier = [one for one in list_versions(name) if int(one.version) < int(version)]
+    earlier = [summary for summary in list_versions(name) if int(summary.version) < int(version)]
     return [
         Ancestor(
-            one.version,
-            one.created,
-            one.stage,
-            one.tags.get("gate", ""),
-            client.get_run(one.run_id).data.metrics.get("validation_accuracy") if one.run_id else None,
+            summary.version,
+            summary.created,
+            summary.stage,
+            summary.tags.get("gate", ""),
+            client.get_run(summary.run_id).data.metrics.get("validation_accuracy") if summary.run_id else None,
         )
-        for one in earlier[:MOST]
+        for summary in earlier[:MOST]
     ]

@@ -120,9 +120,10 @@ def within_source(breakdown: Breakdown | None) -> list[str]:
         "| disease | source | AUROC | interval | with it | healthy |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {clean(one.name)} | {clean(one.source)} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} "
-            f"| {one.auroc.ill} | {one.auroc.healthy} |"
-            for one in within.separations
+            f"| {clean(separation.name)} | {clean(separation.source)} | {separation.auroc.value:.3f} "
+            f"| {separation.auroc.low:.3f} - {separation.auroc.high:.3f} "
+            f"| {separation.auroc.ill} | {separation.auroc.healthy} |"
+            for separation in within.separations
         ),
         "",
     ]
@@ -153,8 +154,13 @@ def _parts(kind: str, parts: Mapping[str, Part], recalls: bool = False) -> list[
     head = [kind, "photos", "accuracy", *(f"recall {clean(name)}" for name in classes), "reported", "wrong among reported"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for name, part in parts.items():
-        shares = [part.accuracy, *(part.recall.get(one) for one in classes), part.reported, part.error_among_reported]
-        cells = [f"{one.value:.3f} ({one.low:.3f} - {one.high:.3f})" if one else "" for one in shares]
+        shares = [
+            part.accuracy,
+            *(part.recall.get(label_name) for label_name in classes),
+            part.reported,
+            part.error_among_reported,
+        ]
+        cells = [f"{share.value:.3f} ({share.low:.3f} - {share.high:.3f})" if share else "" for share in shares]
         lines.append(f"| {' | '.join([clean(name), str(part.accuracy.n), *cells])} |")
     return lines
 
@@ -269,9 +275,9 @@ def change_history(history: Sequence[Ancestor]) -> list[str]:
         return ["The first version."]
     lines = ["| version | registered | stage now | gate | validation accuracy |", "|---|---|---|---|---|"]
     return lines + [
-        f"| {one.version} | {one.created:%Y-%m-%d} | {one.stage} | {clean(one.gate or 'not run')} | "
-        f"{_UNKNOWN if one.accuracy is None else f'{one.accuracy:.3f}'} |"
-        for one in history
+        f"| {past.version} | {past.created:%Y-%m-%d} | {past.stage} | {clean(past.gate or 'not run')} | "
+        f"{_UNKNOWN if past.accuracy is None else f'{past.accuracy:.3f}'} |"
+        for past in history
     ]
 
 

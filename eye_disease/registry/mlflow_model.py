@@ -28,7 +28,8 @@ _RUNTIME_REQUIREMENTS = {"litert": ("ai-edge-litert",), "keras": ("tensorflow", 
 def log_package(package: Path) -> ModelInfo:
     """Log a model package to the active MLflow run."""
     with _arguments(package, served_as=None) as arguments:
-        return mlflow.pyfunc.log_model(name="model", **arguments)
+        logged: ModelInfo = mlflow.pyfunc.log_model(name="model", **arguments)
+        return logged
 
 
 def save_package(package: Path, folder: Path, served_as: str) -> None:

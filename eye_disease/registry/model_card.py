@@ -51,7 +51,7 @@ def model_card(version: FetchedVersion, judgement: Judgement | None = None, chec
     }
     authors = version.package / AUTHORS_CARD
     if authors.is_file():
-        parts["What its makers say"] = [sections.lowered(authors.read_text())]
+        parts["Authors' notes"] = [sections.lowered(authors.read_text())]
     body = "\n\n".join(f"## {title}\n\n" + "\n".join(lines) for title, lines in parts.items())
     return f"# {clean(version.name)}, version {version.version}\n\n{_WARNING}\n\n{body}\n"
 

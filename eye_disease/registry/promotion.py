@@ -89,7 +89,9 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
         seen = mover.seen
         current = seen.holder("Production")
         if current is None:
-            raise StageError(f"No version of {name} is in Production, so there is none to roll back. Promote one.")
+            raise StageError(
+                f"No version of {name} is in Production, so there is nothing to roll back. Promote a version first."
+            )
         if seen.aliases.get(ALIASES["Production"]) != current:
             raise StageError(f"What is in Production is not clear ({'; '.join(seen.disagreements())}). Promote the right one.")
         if only is not None and current != str(only):
@@ -118,7 +120,9 @@ def last_good(records: list[Transition], seen: Seen, current: str) -> str | None
             bad |= set(step.replaced)
         bad.discard(step.version)
         held.append(step.version)
-    return next((one for one in reversed(held) if one != current and one not in bad and one in seen.stages), None)
+    return next(
+        (version for version in reversed(held) if version != current and version not in bad and version in seen.stages), None
+    )
 
 
 def _pass_gate(
@@ -166,7 +170,7 @@ def _require_champion(name: str, judged_against: str | None, mover: Mover) -> No
     latest = next((step for step in reversed(mover.records) if step.target == "Production"), None)
     by = f" ({latest.who}, {latest.started:%Y-%m-%d %H:%M:%SZ})" if latest and latest.version == now else ""
     raise StageError(
-        f"Production of {name} has changed from version {judged_against or 'none'} to {now or 'none'} meanwhile{by}. "
+        f"Production of {name} changed from version {judged_against or 'none'} to {now or 'none'} in the meantime{by}. "
         "The version was judged against the former one: validate and promote again."
     )
 

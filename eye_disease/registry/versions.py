@@ -159,9 +159,13 @@ def look(client: MlflowClient, name: str) -> Seen:
         aliases = client.get_registered_model(name).aliases
         versions = _versions(client, name)
     return Seen(
-        {str(one.version): one.current_stage or NO_STAGE for one in versions},
+        {str(version.version): version.current_stage or NO_STAGE for version in versions},
         {alias: str(version) for alias, version in aliases.items() if alias in ALIASES.values()},
-        {str(one.version): datetime.fromtimestamp(one.last_updated_timestamp / 1000, UTC) for one in versions},
+        {
+            str(version.version): datetime.fromtimestamp(version.last_updated_timestamp / 1000, UTC)
+            for version in versions
+            if version.last_updated_timestamp
+        },
     )
 
 

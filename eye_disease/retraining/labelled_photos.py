@@ -37,7 +37,7 @@ class Feedback:
 def read_feedback(storage: Storage, model: str) -> Feedback:
     """The labels of a model's predictions, whichever version made them. Raises OSError, StoreError."""
     statements = LabelBook(storage, model).statements()
-    digests = _digests(storage, model, {one.prediction_id for one in statements})
+    digests = _digests(storage, model, {statement.prediction_id for statement in statements})
     return join(statements, digests)
 
 
@@ -45,13 +45,17 @@ def join(statements: Iterable[Label], digests: dict[str, str]) -> Feedback:
     """digests: prediction id -> SHA-256. Whoever corrects a label counts with the last; people who differ do not count."""
     said: dict[str, dict[str, Label]] = defaultdict(dict)
     waiting = set()
-    for one in sorted(statements, key=lambda one: one.at):
-        if one.prediction_id in digests:
-            said[digests[one.prediction_id]][one.by] = one
+    for statement in sorted(statements, key=lambda statement: statement.at):
+        if statement.prediction_id in digests:
+            said[digests[statement.prediction_id]][statement.by] = statement
         else:
-            waiting.add(one.prediction_id)
-    agreed = {digest: list(by.values()) for digest, by in said.items() if len({one.label for one in by.values()}) == 1}
-    photos = {digest: LabelledDigest(every[0].label, max(one.at for one in every)) for digest, every in agreed.items()}
+            waiting.add(statement.prediction_id)
+    agreed = {
+        digest: list(by.values()) for digest, by in said.items() if len({statement.label for statement in by.values()}) == 1
+    }
+    photos = {
+        digest: LabelledDigest(every[0].label, max(statement.at for statement in every)) for digest, every in agreed.items()
+    }
     return Feedback(photos, len(said) - len(photos), len(waiting))
 
 
@@ -59,7 +63,7 @@ def _digests(storage: Storage, model: str, ids: set[str]) -> dict[str, str]:
     """Prediction id -> SHA-256 of its photo, of those whose record is held; the canary is nobody's photo."""
     if not ids:
         return {}
-    times, wanted = [time_of(one) for one in ids], pa.array(sorted(ids), pa.string())
+    times, wanted = [time_of(prediction_id) for prediction_id in ids], pa.array(sorted(ids), pa.string())
     span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
     found: dict[str, str] = {}
     for store in find_stores(storage):

@@ -1,4 +1,4 @@
-"""One retraining on disk: what it was to do, and how far it has come, so that the same command goes on where one broke off.
+"""One retraining on disk: its plan and its progress, so that the same command resumes one that was interrupted.
 
 <work>/<number>/plan.json           Plan
 <work>/<number>/photos/             manifest.csv, and links: original/ to the first training's photos, feedback/<SHA-256>
@@ -74,7 +74,7 @@ class RunFolder:
     def unfinished(cls, work: Path) -> Self | None:
         """The newest, if an epoch of it or its version is there, but not its end; what came less far is planned anew."""
         newest = next(iter(reversed(cls._all(work))), None)
-        if newest is None or newest.plan() is None or newest.read("result") is not None:
+        if newest is None or newest.read("plan") is None or newest.read("result") is not None:
             return None
         begun = (newest.training / HISTORY).is_file() or newest.read("registered") is not None
         return newest if begun else None
@@ -102,10 +102,9 @@ class RunFolder:
         rows.to_csv(self.manifest, index=False)
         self.write("plan", asdict(plan))
 
-    def plan(self) -> Plan | None:
-        """None before `prepare` was through."""
-        stored = self.read("plan")
-        return stored and Plan(**stored)
+    def plan(self) -> Plan:
+        """What `prepare` has written."""
+        return Plan(**json.loads((self.path / "plan.json").read_text()))
 
     def rows(self) -> pd.DataFrame:
         """What to train on; paths start in `photos`."""
@@ -114,10 +113,11 @@ class RunFolder:
     def read(self, what: str) -> dict[str, Any] | None:
         """A step that was done; None if it was not."""
         path = self.path / f"{what}.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        content: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+        return content
 
     def write(self, what: str, content: dict[str, Any]) -> None:
-        """Remember a step, at one blow."""
+        """Remember a step, atomically."""
         partial = self.path / f"{what}.partial"
         partial.write_text(json.dumps(content, indent=1))
         partial.replace(self.path / f"{what}.json")

@@ -79,7 +79,7 @@ def retrain(
     say: Callable[[str], None] = print,
     gate: Callable[[str, str, Path | None, GateSettings], GateResult] = validate,
 ) -> Retrained:
-    """Make a candidate, or go on with one that broke off.
+    """Make a candidate, or resume one that was interrupted.
 
     Raises TooFewLabelsError; BusyError where another retraining is at work; DataError, VersionError, GateError (the candidate
     is in Staging then, and the same command tries the gate again) and what training and registration raise.
@@ -88,11 +88,12 @@ def retrain(
         name, version = resolve_version(asked.base)
         folder = RunFolder.unfinished(asked.work)
         if folder and ((plan := folder.plan()).name, plan.base) != (name, version):
-            say(f"{folder.path} starts from {plan.name} version {plan.base}, which {asked.base} is not any more: given up.")
+            based = f"based on {plan.name} version {plan.base}, but {asked.base} is version {version} now"
+            say(f"Abandoned {folder.path}: {based}.")
             folder.write("result", {"given_up": f"{asked.base} is {name} version {version} now"})
             folder = None
         if folder:
-            say(f"Going on with {folder.path}.")
+            say(f"Resuming {folder.path}.")
         else:
             folder = _planned(asked, settings, name, version, say)
         return _carried_out(folder, asked, settings, say, gate)

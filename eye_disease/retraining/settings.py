@@ -1,27 +1,15 @@
 """Typed settings of retraining."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
-from model_code.settings import read_bool, read_int
+from model_code.setting_fields import Settings, boolean, whole
 
 
 @dataclass(frozen=True)
-class RetrainSettings:
+class RetrainSettings(Settings):
     """What `retrain.py` reads from its environment."""
 
-    min_labels: int = 50
-    """RETRAIN_MIN_LABELS: labelled photos that no retraining has used yet, below which there is nothing to learn."""
-    promote: bool = False
-    """RETRAIN_PROMOTE: put a candidate that passes the gate into Production, without a person."""
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> Self:
-        """Read every RETRAIN_* setting. Raises SettingError for the first wrong one."""
-        env = os.environ if env is None else env
-        return cls(
-            min_labels=read_int(env, "RETRAIN_MIN_LABELS", cls.min_labels),
-            promote=read_bool(env, "RETRAIN_PROMOTE", cls.promote),
-        )
+    min_labels: int = whole("RETRAIN_MIN_LABELS", 50)
+    """Labelled photos that no retraining has used yet, below which there is nothing to learn."""
+    promote: bool = boolean("RETRAIN_PROMOTE", False)
+    """Put a candidate that passes the gate into Production, without a person."""

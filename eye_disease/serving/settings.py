@@ -1,31 +1,18 @@
-"""Typed settings of registering and starting a server."""
+"""Settings of registering and of starting a server."""
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_code.settings import read_bool, read_folder, read_int
+from model_code.setting_fields import Settings, boolean, folder, whole
 
 
 @dataclass(frozen=True)
-class RegistrySettings:
+class RegistrySettings(Settings):
     """What `serve.py` reads from its environment."""
 
-    enabled: bool
-    """ENABLE_MODEL_REGISTRY: ask the registry which version to serve."""
-    timeout_seconds: int
-    """REGISTRY_TIMEOUT_SECONDS: how long the registry may take to name and deliver a version."""
-    cache_dir: Path
-    """MODEL_CACHE_DIR: where the last good copies are kept."""
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> "RegistrySettings":
-        """Read every setting. Raises SettingError for the first wrong one."""
-        env = os.environ if env is None else env
-        default_cache = Path.home() / ".cache" / "eye-disease-classifier"
-        return cls(
-            enabled=read_bool(env, "ENABLE_MODEL_REGISTRY", True),
-            timeout_seconds=read_int(env, "REGISTRY_TIMEOUT_SECONDS", 30),
-            cache_dir=read_folder(env, "MODEL_CACHE_DIR", str(default_cache)),
-        )
+    enabled: bool = boolean("ENABLE_MODEL_REGISTRY", True)
+    """Ask the registry which version to serve; `false`: serve the last good copy or the bundled model."""
+    timeout_seconds: int = whole("REGISTRY_TIMEOUT_SECONDS", 30)
+    """How long the registry may take to name and deliver a version (`serve.py`), or to answer one request (`register.py`)."""
+    cache_dir: Path = folder("MODEL_CACHE_DIR", "~/.cache/eye-disease-classifier")
+    """Where the last good copies are kept."""

@@ -57,10 +57,10 @@ class AugmentedPhotos(keras.utils.PyDataset):
         gentle = self._epoch >= self._gentle_from
         strange = tf.constant(SELDOM_STRANGE if gentle else STRANGE)
         views = self._augment(tf.constant(self._squares[self._places[chosen]]), strange).numpy()
-        batch = scale_batch(views, self._recipe), self._targets[chosen]
+        pictures, targets = scale_batch(views, self._recipe), self._targets[chosen]
         if not gentle and self._mixup:
-            batch = mixed_up(batch, self._mixup, np.random.default_rng((self._seed, self._epoch, index)))
-        pictures, targets = batch
+            rng = np.random.default_rng((self._seed, self._epoch, index))
+            pictures, targets = mixed_up((pictures, targets), self._mixup, rng)
         if self._teachers:
             targets = targets.copy()
             targets[:, : self._classes] += TEACHERS_SHARE * (self._teachers.answers(pictures) - targets[:, : self._classes])
@@ -84,7 +84,7 @@ def shown_in_an_epoch(sources: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     _, group, counts = np.unique(np.stack([sources, labels]), axis=1, return_inverse=True, return_counts=True)
     shown = 1 / np.sqrt(counts)[group.ravel()]
-    return shown * len(shown) / shown.sum()
+    return np.asarray(shown * len(shown) / shown.sum())
 
 
 def drawn(shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +95,7 @@ def drawn(shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     order = rng.permutation(len(shown))
     ends = np.cumsum(shown[order])
     ticks = (np.arange(len(shown)) + rng.uniform()) * (ends[-1] / len(shown))
-    return order[np.searchsorted(ends, ticks, side="right").clip(max=len(shown) - 1)]
+    return np.asarray(order[np.searchsorted(ends, ticks, side="right").clip(max=len(shown) - 1)])
 
 
 def mixed_up(batch: tuple[np.ndarray, ...], alpha: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:

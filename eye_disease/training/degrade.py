@@ -18,7 +18,7 @@ def blurred(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def darkened(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Under-exposed to 8..25 % of the light, with the sensor's noise."""
     light = square * rng.uniform(0.08, 0.25) + rng.normal(0, 2, square.shape) * (square.max(axis=2, keepdims=True) > 14)
-    return light.clip(0, 255).astype(np.uint8)
+    return np.asarray(light.clip(0, 255).astype(np.uint8))
 
 
 def overexposed(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:

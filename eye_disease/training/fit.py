@@ -82,7 +82,7 @@ def fit_quality(good: np.ndarray, ruined: np.ndarray, validation: np.ndarray, no
     styles = styles + moved @ directions.T
     mean, deviation = styles.mean(axis=0), styles.std(axis=0) + 1e-6
     fitted = LogisticRegression(C=_QUALITY_STRENGTH, max_iter=3000).fit((styles - mean) / deviation, labels)
-    weights = np.r_[fitted.coef_[0] / deviation, 0.0]
+    weights: np.ndarray = np.r_[fitted.coef_[0] / deviation, 0.0]
     weights[-1] = -np.quantile(quality_margin(validation, weights), 1 - FLAGGED_SHARE)
     return weights
 

@@ -29,13 +29,17 @@ class Schedule:
     """How long and how fast to train. Raises UserError for an optimizer that is not known."""
 
     epochs: int = 24
+    """Passes over the training photos; 0 packages a trained network as it is."""
     batch: int = 32
+    """Photos of one step."""
     learning_rate: float = 5e-4
     """At its highest, after the first epoch."""
     optimizer: str = "adamw"
-    """Of OPTIMIZERS."""
+    """`adamw` or `lamb`."""
     weight_decay: float = 0.02
+    """Of the optimizer."""
     label_smoothing: float = 0.1
+    """Share of a label that is spread over all classes."""
     average: float = 0.99
     """Momentum of the weights' moving average, by step."""
     mixup: float = 0.0
@@ -45,6 +49,7 @@ class Schedule:
     patience: int = 8
     """Epochs without a better one after which training stops, in the second half: the best come when the rate has fallen."""
     seed: int = 1
+    """Of everything that is drawn."""
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:

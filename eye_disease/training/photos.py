@@ -60,7 +60,7 @@ class Photos:
 
 def view_of(squares: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Disc squares -> the views that serving sees, both uint8 (..., S, S, 3)."""
-    return squares * field_of_view(recipe.input_size)[..., None]
+    return np.asarray(squares * field_of_view(recipe.input_size)[..., None])
 
 
 def load_squares(

@@ -44,7 +44,7 @@ def prepare_photos(
     """Check, decode, compare and split; the work folder keeps the decoded photos and two reports.
 
     more: photos that are not of exactly one class, with their split; see training.targets for their labels.
-    drop_bad: leave unreadable photos and those that bear two labels out, instead of refusing the set.
+    drop_bad: leave unreadable photos and those that have two labels out, instead of refusing the set.
     Raises DataError with what is wrong.
     """
     classes = manifest.check(rows, classes)
@@ -61,9 +61,11 @@ def prepare_photos(
     pairs = find_duplicates(rows, [Fingerprint.of(squares[place]) for place in rows.index])
     pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
     if len(pairs):
-        remarks.append(f"{len(pairs)} pairs of photos look alike ({pairs['identical'].sum()} identical): {work / DUPLICATES}.")
+        remarks.append(
+            f"{len(pairs)} pairs of near-duplicate photos ({pairs['identical'].sum()} identical): {work / DUPLICATES}."
+        )
     if len(bad := contradicting(pairs)):
-        said = f"{len(bad)} photos bear two labels, the first: {bad['path_1'].iloc[0]} and {bad['path_2'].iloc[0]}"
+        said = f"{len(bad)} photos have two labels, the first: {bad['path_1'].iloc[0]} and {bad['path_2'].iloc[0]}"
         remarks.append(_drop_or_refuse(said, drop_bad))
         contradictory = np.unique(bad[["first", "second"]].to_numpy(int))
     else:

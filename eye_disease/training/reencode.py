@@ -1,6 +1,7 @@
 """The same photo as another program would have saved it: other sizes, formats and qualities."""
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,8 @@ def encoded(
     scale = side / max(photo.size)
     if scale != 1:
         photo = photo.resize((max(1, round(photo.width * scale)), max(1, round(photo.height * scale))), resample)
-    options = {"JPEG": {"quality": quality}, "WEBP": {"quality": quality}, "TIFF": {"compression": "tiff_lzw"}}
+    lossy: dict[str, Any] = {"quality": quality}
+    options = {"JPEG": lossy, "WEBP": lossy, "TIFF": {"compression": "tiff_lzw"}}
     buffer = io.BytesIO()
     photo.save(buffer, file_format, **options.get(file_format, {"compress_level": 1}))
     return buffer.getvalue()

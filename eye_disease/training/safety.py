@@ -49,7 +49,7 @@ def kinds(sources: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def file_covariance(styles: np.ndarray, copies: np.ndarray) -> np.ndarray:
     """(K, K): how styles (N, K) of photos differ from those of the photos' copies, (N, K), in the same order."""
     differences = copies - styles
-    return differences.T @ differences / len(differences)
+    return np.asarray(differences.T @ differences / len(differences))
 
 
 def _some(rows: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def _holds(counted: tuple[np.ndarray, np.ndarray], targets: Targets) -> bool:
     """Whether neither "more than `max_error` are wrong" nor "more than `max_missed` are missed" can be true."""
     limits = (targets.max_error, targets.max_missed)
     p_values = [binom.cdf(hits.sum(), len(hits), limit) for hits, limit in zip(counted, limits, strict=True) if len(hits)]
-    return max(p_values) <= 1 - targets.certainty
+    return bool(max(p_values) <= 1 - targets.certainty)
 
 
 def _bounded(hits: np.ndarray, certainty: float) -> Bounded:
@@ -134,4 +134,4 @@ def _thresholds(score: np.ndarray) -> np.ndarray:
     if not len(allowed):
         return np.empty(0)
     first = min(int(np.ceil(FIRST_SHARE * len(score))), len(allowed))
-    return allowed[np.unique(np.linspace(first, len(allowed), STEPS).round().astype(int)) - 1]
+    return np.asarray(allowed[np.unique(np.linspace(first, len(allowed), STEPS).round().astype(int)) - 1])

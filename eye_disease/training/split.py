@@ -39,7 +39,7 @@ def _refuse_typos(labels: pd.Series) -> None:
     for label, photos in labels.items():
         # Of labels with as many photos each is held against those before it, so that each pair is seen once.
         others = {_plain(other): other for other in labels.index if (labels[other], label) > (photos, other)}
-        if alike := get_close_matches(_plain(label), others, n=1, cutoff=0.85):
+        if alike := get_close_matches(_plain(str(label)), others, n=1, cutoff=0.85):
             raise DataError(
                 f"The label {label!r} ({photos} photos) looks like {others[alike[0]]!r} mistyped. "
                 "Correct it, or name all classes with --classes if both are meant."

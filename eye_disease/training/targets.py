@@ -111,7 +111,7 @@ class TargetLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, object]:
         """For the saved state of a training."""
-        return super().get_config() | {"classes": self._classes, "label_smoothing": self._smoothing}
+        return {**super().get_config(), "classes": self._classes, "label_smoothing": self._smoothing}
 
 
 def _binary(target: keras.KerasTensor, logit: keras.KerasTensor) -> keras.KerasTensor:

@@ -29,7 +29,7 @@ class Teachers:
 
     def answers(self, views: np.ndarray) -> np.ndarray:
         """Scaled views, float32 (B, S, S, 3) -> probabilities, float32 (B, C)."""
-        return self._answer(tf.constant(views)).numpy()
+        return np.asarray(self._answer(tf.constant(views)).numpy())
 
     def _mean(self, views: tf.Tensor) -> tf.Tensor:
         seen = tf.concat([views, views[:, :, ::-1]], axis=0)

@@ -24,7 +24,7 @@ from eye_disease.evaluation.plots import (
 from eye_disease.training.loop import Epoch
 from eye_disease.training.package import Finished
 from eye_disease.training.photos import Photos
-from model_code.settings import read_bool
+from model_code.setting_fields import read_bool
 
 RUN_ID = "mlflow_run_id"
 """In the work folder: the run that a resumed training goes on with."""

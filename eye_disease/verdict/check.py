@@ -77,6 +77,6 @@ def _shown(value: float) -> str:
 
 def decide(checks: list[Check], alpha: float) -> list[Check]:
     """Levels of a family of checks: a window without drift has any `significant` one with probability alpha at most."""
-    tested = [check for check in checks if check.p_value is not None]
-    p_values = dict(zip(map(id, tested), holm([check.p_value for check in tested]), strict=True))
+    tested = {id(check): check.p_value for check in checks if check.p_value is not None}
+    p_values = dict(zip(tested, holm(list(tested.values())), strict=True))
     return [check.decided(p_values.get(id(check), 0.0) <= alpha) for check in checks]

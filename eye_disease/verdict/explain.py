@@ -12,9 +12,12 @@ _ACTIONS = {
     "accuracy": "Have a specialist check these answers, then roll back or retrain with the labelled photos.",
     "report": "Until it is clear why, have a specialist look at reported answers too; then retrain with the labelled photos or "
     "roll back.",
-    "acquisition": "Check camera, light, operator and export of the photos{where}; until then let a specialist look.",
-    "prevalence": "Find out whether other patients are examined now; if so, take a newer reference: the photos are as before.",
-    "rule": "Look at the photos of this window and at the report's plots; until it is clear why, let a specialist look.",
+    "acquisition": "Check camera, light, operator and export of the photos{where}; until then have a specialist review the "
+    "answers.",
+    "prevalence": "Check whether the patient mix has changed; if so, choose a newer reference. The photos "
+    "themselves have not changed.",
+    "rule": "Look at the photos of this window and at the report's plots; until the cause is known, have a specialist "
+    "review the answers.",
 }
 _SHOWN_SITES = 3
 _STREAMS = {"acquisition": "The photos are not like those of the reference", "prevalence": "The mix of classes has changed"}
@@ -24,14 +27,14 @@ def explain(verdict: Verdict) -> tuple[str, str]:
     """(problem, action), a sentence each."""
     if verdict.status == "insufficient_data":
         return (
-            f"Only {verdict.n} answers came in the time a window may take, too few to judge.",
-            "Check that the clients send their photos; if so few are expected, nothing need be done.",
+            f"Only {verdict.n} answers arrived before the window's time limit: too few to judge.",
+            "Check that the clients send their photos; if so few are expected, no action is needed.",
         )
     if not verdict.reasons:
         against = f"like those of the reference {clean(verdict.reference)}" if verdict.reference else "within the limits"
-        return f"The {verdict.n:,} answers of the last window are {against}.", "Nothing need be done."
+        return f"The {verdict.n:,} answers of the last window are {against}.", "No action needed."
     if verdict.status == "warning":
-        problem = f"Beyond a limit, though by no more than chance explains or without harm yet: {verdict.reasons[0]}."
+        problem = f"A limit was exceeded, but within chance variation or without harm so far: {verdict.reasons[0]}."
         return problem, "Watch the next windows."
     return _drift(verdict)
 
@@ -41,7 +44,7 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     bad = [check for check in verdict.reasons if check.level == "drift"]
     service = [check for check in bad if check.source == "service"]
     if service:
-        return f"The service is not well: {_said(service[0])}.", _ACTIONS[service[0].stream]
+        return f"The service is unhealthy: {_said(service[0])}.", _ACTIONS[service[0].stream]
     streams = [check for check in bad if check.source in ("stream", "lasting")]
     if streams and verdict.kind:
         sites = [clean(site) or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]

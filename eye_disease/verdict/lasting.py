@@ -249,4 +249,4 @@ def _levels(tests: ShiftTests, scale: int, limits: DriftLimits) -> np.ndarray:
 
 def _deviate(p_values: np.ndarray) -> np.ndarray:
     """Standard normal deviate of two-sided p-values."""
-    return -ndtri(np.clip(p_values, 1e-300, 1) / 2)
+    return np.asarray(-ndtri(np.clip(p_values, 1e-300, 1) / 2))

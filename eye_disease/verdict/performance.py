@@ -1,4 +1,4 @@
-"""Whether the answers are still as often right as they were."""
+"""Accuracy, estimated and realised, against the reference."""
 
 import numpy as np
 from scipy.stats import binomtest
@@ -47,7 +47,7 @@ def performance_checks(
 
     An estimate that chance explains is nothing to worry about; labels that say so are few, and worth a look.
     """
-    usual = reference and estimate_performance(reference.profile)
+    usual = estimate_performance(reference.profile) if reference else None
     estimated = estimate_performance(profile)
     if usual is None or estimated is None:
         return []

@@ -49,7 +49,11 @@ class Joined:
 def join(
     labels: Labels, stores: Iterable[RecordStore | StoreSnapshot], start: datetime | None = None, end: datetime | None = None
 ) -> Joined:
-    """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`."""
+    """Join labels to the records of a model's versions; start, end: only predictions made from `start` on and before `end`.
+
+    Labels of photos that a worklist chose because they are difficult say nothing of all photos and are left out.
+    """
+    labels = labels.representative()
     times = {one: time_of(one) for one in labels.current}
     ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
     snapshots = [one.snapshot() for one in stores] if ids else []

@@ -16,7 +16,7 @@ def rule_checks(profile: Profile, reference: Reference | None, limits: DriftLimi
     A value beyond its limit that the reference's own photos would give by chance in a window of this size is a warning:
     a model that lives near a limit would raise an alarm every few windows.
     """
-    window, normal = profile.whole, reference and reference.profile.whole
+    window, normal = profile.whole, reference.profile.whole if reference else None
     return [
         check
         for check in (
@@ -42,7 +42,7 @@ def _confidence(window: Tally, normal: Tally | None, limit: float) -> Check | No
 
 def _low_confidence(window: Tally, normal: Tally | None, limit: float) -> Check | None:
     hits, n = window.flag("low_confidence")
-    return _share("low_confidence", hits, n, normal and normal.flag("low_confidence"), limit)
+    return _share("low_confidence", hits, n, normal.flag("low_confidence") if normal else None, limit)
 
 
 def _latency(window: Tally, limit: float) -> Check | None:

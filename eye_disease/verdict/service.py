@@ -3,7 +3,7 @@
 from scipy.stats import binom
 
 from eye_disease.profiles.profile import Profile
-from eye_disease.verdict.check import Check
+from eye_disease.verdict.check import Check, Level
 from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 
@@ -39,7 +39,7 @@ def _check(
     value: float,
     limit: float,
     n: int,
-    worst: str,
+    worst: Level,
     problem: str = "",
     p_value: float | None = None,
 ) -> Check:

@@ -132,7 +132,7 @@ def judge(
         failed=whole.failed,
         first=whole.first,
         last=whole.last,
-        reference=reference and reference.name,
+        reference=reference.name if reference else None,
         kind=kind,
         sites=sites,
         checks=tuple(checks),

@@ -1,6 +1,7 @@
 """The header of a TIFF file (TIFF 6.0; BigTIFF): its first directory, and only the tags that say how pixels are stored."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from model_code.formats.header import Header
 from model_code.image_error import ImageError
@@ -43,7 +44,7 @@ def read(data: bytes) -> Header:
 
 def _directory(data: bytes) -> Mapping[int, tuple[int, ...]]:
     """Tag -> values, of the tags that are needed."""
-    order = "little" if data[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     big = 43 in data[2:4]
 
     def number(at: int, size: int) -> int:
@@ -84,7 +85,7 @@ def _bits(tags: Mapping[int, tuple[int, ...]]) -> int:
         )
     depth = max(bits)
     if len(bits) > 1 or depth not in (1, 2, 4, 8, 12, 16) or (depth == 12 and _samples(tags) > 1):
-        named = ", ".join(str(one) for one in sorted(bits))
+        named = ", ".join(str(bit) for bit in sorted(bits))
         raise ImageError(
             "mode_unsupported", f"{_samples(tags)} samples of {named} bits a pixel are not read from TIFF. Send 8 or 16 bits."
         )

@@ -15,6 +15,8 @@ from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import of_folder, read_manifest
 from tests.support.photos import PACKAGE, SAMPLES, fundus
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = 24
 """Of each class"""
 

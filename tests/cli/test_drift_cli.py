@@ -38,9 +38,9 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def test_a_run_on_an_empty_log(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_on_an_empty_log(command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command("run") == command() == 0
-    assert capsys.readouterr().out.count("No records yet.") == 2
+    assert capsys.readouterr().out.count(f"No records yet in {tmp_path / 'log'} (INFERENCE_LOG_DIR).") == 2
 
 
 def test_a_run_says_what_it_waits_for(command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_run_says_what_it_waits_for(command: Any, capsys: pytest.CaptureFixtur
 def test_a_run_beside_another(command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with only_run(tmp_path / "state"):
         assert command("run") == BusyError.exit_status == 75
-    assert "Another run is at work" in capsys.readouterr().err
+    assert "Another run is in progress" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setattr(drift_job, "run_every", run_every)
     assert command("run", "--every", "15m") == 0
     assert beats == [900]
-    assert "No records yet." in capsys.readouterr().out
+    assert "No records yet in " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_every(command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (("run", "--metrics-port", "9100"), "--metrics-port needs --every"),
         (("run", "--every", "15m", "--fail-on", "drift"), "--fail-on is for single runs"),
         (("run", "--every", "soon"), "'soon' is not an interval"),
-        (("run", "--keep-days", "0"), "a whole number of days, 1 or more"),
+        (("run", "--keep-days", "0"), "a whole number, 1 or more"),
         (("feedback", "--by", "x"), "either --file, or --prediction-id and --label"),
         (("feedback", "--by", "x", "--file", "a.csv", "--prediction-id", "b", "--label", "c"), "either --file"),
         (("feedback", "--file", "a.csv"), "--by"),
@@ -131,7 +131,7 @@ def test_labels_are_taken(command: Any, capsys: pytest.CaptureFixture[str], tmp_
     file = tmp_path / "labels.csv"
     file.write_text(f"prediction_id,label\n{made['prediction_id']},glaucoma\n")
     assert command("feedback", "--by", "grader-1", "--file", str(file)) == 0
-    assert capsys.readouterr().out.count("Labels taken: 1") == 2
+    assert capsys.readouterr().out.count("Imported 1 label") == 2
     assert len(list((tmp_path / "log" / MODEL / "_labels").iterdir())) == 2
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from eye_disease.common.model_process import ModelProcessError, ask, environment, require_canary
 
+pytestmark = pytest.mark.process
+
 MLMODEL = "flavors:\n  python_function:\n    loader_module: own_loader\n    code: code\n    python_version: 3.11.7\n"
 NOISY = """
 import os, sys

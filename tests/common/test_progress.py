@@ -50,3 +50,22 @@ def test_a_terminal_sees_a_bar_that_fills(clock: list[float]) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (170, "3 min"), (5400, "1.5 h")])
 def test_a_span_as_people_say_it(seconds: float, said: str) -> None:
     assert remaining(seconds) == said
+
+
+def test_items_are_counted_as_they_come(clock: list[float]) -> None:
+    stream = io.StringIO()
+    for item in Progress(stream).over("asking", iter("abc"), 3):
+        assert item in "abc"
+        clock[0] += 61
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "asking: 1 of 3",
+        "asking: 2 of 3",
+        "asking: 3 of 3",
+    ]
+
+
+def test_a_beginning_is_said_to_people_only() -> None:
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        Progress(stream).begin("Converting")
+    assert (terminal.getvalue(), log.getvalue()) == ("Converting ...\n", "")

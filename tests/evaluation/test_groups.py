@@ -50,6 +50,7 @@ def test_a_worse_sex_is_named_once() -> None:
     assert [(gap.kind, gap.group) for gap in groups.unfair(0.05) if gap.figure == "accuracy"] == [("sex", "M")]
 
 
+@pytest.mark.slow
 def test_by_chance_a_gap_is_found_in_at_most_one_of_twenty_sets() -> None:
     """The photos of a patient share their fate, which photos counted one by one would take for a gap."""
     found = 0

@@ -21,7 +21,7 @@ from tests.support.photos import PROJECT, encode, exif_of, fundus, many_scans, s
 
 MEGABYTE = 2**20
 BOUND = 256 * MEGABYTE
-"""As the README says: what a photo may take beside its request, the file itself and copies of it included."""
+"""As docs/SERVING.md says: what a photo may take beside its request, the file itself and copies of it included."""
 
 
 def _flat(mode: str, side: int, colour: object = 0) -> Image.Image:

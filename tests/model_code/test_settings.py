@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from model_code.errors import SettingError
-from model_code.settings import PILLOW_MAX_PIXELS, ServingSettings, read_bool, read_int
+from model_code.setting_fields import read_bool, read_int
+from model_code.settings import PILLOW_MAX_PIXELS, ServingSettings
 from tests.support.photos import PROJECT
 
 NUMBERS = ("MAX_IMAGE_BYTES", "MAX_IMAGE_PIXELS", "MAX_REQUEST_ROWS", "INFERENCE_THREADS")

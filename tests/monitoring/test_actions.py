@@ -217,7 +217,7 @@ def test_what_an_older_job_has_kept_runs_the_command_that_is_set_now(actions: Ca
 def test_a_setting_that_is_taken_back_drops_what_waits(actions: Callable[..., Actions]) -> None:
     actions(command="pass").ask(REQUEST)
     (dropped,) = _settled(actions())
-    assert (dropped.state, dropped.said) == ("dropped", "DRIFT_ON_RAISE was taken back before its turn came.")
+    assert (dropped.state, dropped.said) == ("dropped", "DRIFT_ON_RAISE was unset before this started.")
 
 
 def test_two_commands_run_one_after_the_other(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_command_that_was_killed_is_broken_off_and_not_started_again(actions: 
     begun = tmp_path / "actions" / REQUEST.id / "begun.json"
     os.killpg(json.loads(begun.read_text())["pid"], signal.SIGKILL)
     (broken,) = _settled(made)
-    assert (broken.state, "broken off" in broken.said) == ("failed", True)
+    assert (broken.state, "interrupted" in broken.said) == ("failed", True)
 
 
 def test_what_has_begun_is_not_begun_again_though_the_job_was_killed_before_noting_it(
@@ -293,7 +293,7 @@ def test_a_request_whose_alarm_is_over_is_dropped(actions: Callable[..., Actions
         fcntl.flock(file, fcntl.LOCK_EX)
         assert list(made.advance(lambda model, version: True)) == []
     (dropped,) = made.advance(lambda model, version: False)
-    assert (dropped.state, dropped.said) == ("dropped", "The alarm was over before its turn came.")
+    assert (dropped.state, dropped.said) == ("dropped", "The alarm cleared before this started.")
 
 
 def test_only_the_version_in_production_is_rolled_back(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_roll_back_waits_for_the_registry(
     away = actions(TrackingUnavailableError("no connection"), rollback=text)
     away.ask(request)
     assert list(away.advance(lambda model, version: True)) == []
-    assert "is not rolled back yet: no connection" in caplog.text
+    assert "cannot be rolled back yet: no connection" in caplog.text
     assert _states(_settled(actions("1", rollback=text))) == [("rollback", "done")]
     assert (tmp_path / "runs").read_text() == "x"
 
@@ -396,7 +396,7 @@ def test_the_job_starts_the_command_once_an_alarm_and_tells_what_came_of_it(
         while seed == 1 and not list((made.state / "actions").glob("*/ended.json")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    assert [("command started" in one, "command done: It ended well" in one) for one in said] == [
+    assert [("command started" in one, "command done: It succeeded" in one) for one in said] == [
         (False, False),
         (True, False),
         (False, True),
@@ -406,7 +406,7 @@ def test_the_job_starts_the_command_once_an_alarm_and_tells_what_came_of_it(
     assert made.tags("drift_command") == ["started", "done"]
     assert [title for title, _ in made.people.told] == [
         f"Drift: {MODEL} version 1",
-        f"Command has ended: {MODEL} version 1",
+        f"Command finished: {MODEL} version 1",
     ]
 
 

@@ -93,7 +93,7 @@ def test_the_end_is_told_too(tmp_path: Path, receivers: list[Receiver]) -> None:
         outbox.deliver(NOW)
     assert [(one["title"].partition(":")[0], one["type"]) for one in receivers[0].got] == [
         ("Drift", "failure"),
-        ("Drift is over", "success"),
+        ("Drift cleared", "success"),
     ]
     assert "Report" not in replace(CLEARED, report_url=None).body
 

@@ -211,7 +211,7 @@ def test_a_slow_server_gets_a_part_in_each_run(
 def test_no_server_at_all(spool: Spool, version: str, caplog: pytest.LogCaptureFixture) -> None:
     spool.put(_batch(version), POINTS, {})
     assert spool.send(_writer(f"http://127.0.0.1:{free_port()}"), 60) == 1
-    assert "results wait for MLflow" in caplog.text
+    assert "result batches are queued for MLflow" in caplog.text
 
 
 def test_a_port_that_accepts_and_says_nothing(spool: Spool, version: str) -> None:
@@ -320,7 +320,7 @@ def test_no_password_of_the_server_is_in_the_address_or_in_the_log(
     assert page.startswith(f"http://{address}/#/experiments/")
     spool.put(_batch(version), POINTS, {})
     assert spool.send(_writer(f"http://eve:hunter2@127.0.0.1:{free_port()}"), 60) == 1
-    assert "results wait for MLflow" in caplog.text
+    assert "result batches are queued for MLflow" in caplog.text
     assert "hunter2" not in caplog.text
 
 

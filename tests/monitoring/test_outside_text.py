@@ -89,7 +89,7 @@ def test_a_site_a_model_and_a_servers_answer_reach_nobody_raw(reference: Referen
         assert batch.note is not None
         told.append(batch.note.replace("**drift**", "drift", 1))
         request = Request("command", evil, evil, 1, str(found.verdict.reasons[0]))
-        report = Report(request, "done", "It ended well.")
+        report = Report(request, "done", "It succeeded.")
         ended = action_alert(report)
         assert ended is not None
         told += [ended.title, ended.body, *action_batch(report, START).run_tags.values()]
@@ -144,7 +144,7 @@ def shown(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_the_terminal_is_steered_by_the_program_alone(shown: str) -> None:
     own = re.sub(r"\x1b\[(H|J|K|0m|3[123]m)", "", shown)
     _is_harmless(own)
-    assert len(own.splitlines()) == 4  # title, blank, head, one version
+    assert len(own.splitlines()) == 6  # title, blank, head, one version, blank, how it ends
 
 
 def test_records_of_such_names_are_read(log: Path) -> None:

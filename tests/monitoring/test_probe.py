@@ -153,7 +153,7 @@ def test_a_login_in_the_address_is_sent_and_shown_to_nobody(
         down = probe_served(f"http://eve:hunter%402@127.0.0.1:{free_port()}", Storage(str(tmp_path)), Packages(tmp_path, 1))
     assert down is not None
     assert "hunter" not in f"{down}{caplog.text}"
-    assert "is not well" in caplog.text
+    assert "is unhealthy" in caplog.text
 
 
 @pytest.mark.parametrize("status", [401, 403, 407])

@@ -48,7 +48,7 @@ def test_a_second_run_is_refused_and_told_who_is_at_work(tmp_path: Path) -> None
     with _child(_HOLD, str(tmp_path / "state")) as other:
         assert other.stdout.readline() == "held\n"
         with (
-            pytest.raises(BusyError, match=rf"Another run is at work \(process {other.pid} holds .*lock\)"),
+            pytest.raises(BusyError, match=rf"Another run is in progress \(process {other.pid} holds .*lock\)"),
             only_run(tmp_path / "state"),
         ):
             raise AssertionError("two runs at a time")
@@ -103,7 +103,7 @@ def test_the_beat_is_kept_and_runs_that_take_too_long_let_beats_go_by() -> None:
 
 
 def test_a_failed_run_or_a_busy_one_does_not_end_the_schedule(caplog: pytest.LogCaptureFixture) -> None:
-    beat, failures = Beat(3), [ValueError("broken data"), BusyError("Another run is at work"), None]
+    beat, failures = Beat(3), [ValueError("broken data"), BusyError("Another run is in progress"), None]
 
     def run() -> None:
         if error := failures.pop(0):
@@ -112,7 +112,7 @@ def test_a_failed_run_or_a_busy_one_does_not_end_the_schedule(caplog: pytest.Log
     run_every(60, run, beat, clock=lambda: beat.time)
     assert failures == []
     assert "broken data" in caplog.text
-    assert "Another run is at work" in caplog.text
+    assert "Another run is in progress" in caplog.text
 
 
 def test_one_that_is_stopped_already_does_not_run() -> None:
@@ -126,7 +126,7 @@ def test_a_signal_lets_the_run_at_work_finish(number: signal.Signals) -> None:
     with _child(_TICK) as child:
         assert child.stdout.readline() == "run\n"
         child.send_signal(number)
-        while "stopping after the run at work" not in child.stderr.readline():
+        while "stopping after the run in progress" not in child.stderr.readline():
             assert child.poll() is None
         child.stdin.write("\n")
         child.stdin.flush()
@@ -138,7 +138,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
     with _child(_TICK) as child:
         assert child.stdout.readline() == "run\n"
         child.send_signal(signal.SIGINT)
-        while "stopping after the run at work" not in child.stderr.readline():
+        while "stopping after the run in progress" not in child.stderr.readline():
             assert child.poll() is None
         child.send_signal(signal.SIGINT)
         assert child.wait() != 0

@@ -62,7 +62,7 @@ def test_a_server_that_is_down_is_asked_once_and_all_waits(spool: Spool, caplog:
         spool.put(_batch(number), POINTS, {})
     writer = Written(None, TrackingUnavailableError("refused the connection"))
     assert spool.send(writer, 60) == 2
-    assert "2 batches of results wait for MLflow" in caplog.text
+    assert "2 result batches are queued for MLflow" in caplog.text
     assert "refused the connection" in caplog.text
     assert spool.send(writer, 60) == 0
     assert [name for name, _, _ in writer.batches] == ["0000", "0001", "0002"]

@@ -71,7 +71,9 @@ def test_only_errors(tmp_path: Path) -> None:
 
 
 def test_an_empty_log_says_where_to_look(tmp_path: Path) -> None:
-    assert "INFERENCE_LOG_DIR" in table(_numbers(tmp_path).numbers, {}, NOW, None)[2]
+    out = io.StringIO()
+    watch(Storage(str(tmp_path)), dict, threading.Event(), out=out, now=lambda: NOW)
+    assert out.getvalue().splitlines()[2] == f"No records yet in {tmp_path} (INFERENCE_LOG_DIR)."
 
 
 def test_lines_fit_the_terminal(tmp_path: Path) -> None:
@@ -105,3 +107,4 @@ def test_on_a_terminal_it_is_redrawn_with_what_is_new_until_it_is_stopped(tmp_pa
     assert [frame[:43].partition(", ")[2][:19] for frame in frames] == [f"2026-03-01 12:20:0{n}" for n in range(3)]
     assert all("\x1b[31mdrift\x1b[0m" in frame for frame in frames)
     assert all(frame.endswith("\x1b[J") for frame in frames)
+    assert all("Ctrl-C ends" in frame for frame in frames)

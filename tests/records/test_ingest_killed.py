@@ -16,7 +16,7 @@ from eye_disease.records.store import RecordStore
 from tests.support.logs import MODEL, NOON, append, minutes, record
 from tests.support.servers import PROJECT, environment, run
 
-pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
+pytestmark = [pytest.mark.usefixtures("no_waiting_for_the_disk"), pytest.mark.slow]
 LATER = NOON + timedelta(hours=2)
 
 

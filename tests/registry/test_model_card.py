@@ -58,7 +58,7 @@ def test_the_card_of_the_bundled_model_has_every_section_and_its_makers_words(bu
         "# eye, version 3",
         *(f"## {name}" for name in ("Intended use", "Model", "Data and split", "Figures", "Within a source")),
         *(f"## {name}" for name in ("Promise", "Fairness", "Calibration", "Input envelope")),
-        *(f"## {name}" for name in ("Limits", "Gate", "Change history", "What its makers say")),
+        *(f"## {name}" for name in ("Limits", "Gate", "Change history", "Authors' notes")),
     ]
     assert "Not a medical device" in card
     share = Figures.from_dict(BUNDLED.provenance["validation"]).accuracy
@@ -66,7 +66,7 @@ def test_the_card_of_the_bundled_model_has_every_section_and_its_makers_words(bu
     assert "Has not run on this version yet." in card
     assert "The first version." in card
     assert "sharpness" in card.split("## Input envelope")[1].split("##")[0]
-    assert f"#{(PACKAGE / AUTHORS_CARD).read_text().splitlines()[0]}" in card.split("## What its makers say")[1]
+    assert f"#{(PACKAGE / AUTHORS_CARD).read_text().splitlines()[0]}" in card.split("## Authors' notes")[1]
 
 
 @pytest.mark.usefixtures("_alone")

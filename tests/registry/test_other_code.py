@@ -30,6 +30,8 @@ from tests.support.photos import PACKAGE
 from tests.support.servers import PROJECT, environment, free_port, python, read_records, started
 from tests.support.versions import make_version, passed, sqlite_store
 
+pytestmark = pytest.mark.process
+
 MODEL = "of-another-release"
 SAMPLE = PROJECT / "samples" / "retina.jpg"
 

@@ -137,7 +137,7 @@ def test_of_three_at_once_one_wins_and_the_others_are_told(
         refused = _promote(uri, NAME, tmp_path / "at-work", *(f"{who}:{version}" for version, who in people.items()))
         (winner,) = people.keys() - refused.keys()
         for why in refused.values():
-            assert f"Production of {NAME} has changed from version none to {winner} meanwhile ({people[winner]}, " in why
+            assert f"Production of {NAME} changed from version none to {winner} in the meantime ({people[winner]}, " in why
         seen = look(client, NAME)
         assert (seen.holder("Production"), seen.aliases, seen.disagreements()) == (winner, {"production": winner}, [])
         assert [(one.version, one.number, one.who) for one in History(client, NAME).records()] == [(winner, 1, people[winner])]

@@ -14,7 +14,7 @@ FLOORS = (
     ("eye_disease.records", "eye_disease.profiles", "eye_disease.evaluation", "eye_disease.conversion"),
     ("eye_disease.verdict", "eye_disease.registry"),
     ("eye_disease.monitoring", "eye_disease.training", "eye_disease.serving"),
-    ("eye_disease.audit", "eye_disease.comparison", "eye_disease.retraining"),
+    ("eye_disease.audit", "eye_disease.comparison", "eye_disease.retraining", "eye_disease.worklist"),
     ("eye_disease.cli",),
 )
 """From the lowest to the highest."""

@@ -14,8 +14,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.support.browser import look, needs_chromium
 from tests.support.proxies import Backend, backend, needs_nginx
 from tests.support.servers import PROJECT, end, free_port
 
@@ -65,6 +68,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     request += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
     subprocess.run(request, check=True, capture_output=True)
+    shutil.copytree(PROJECT / "docs", folder / "docs")  # where any user may read it
     (folder / "keys").write_text(f'"{KEY}" clinic-a;\n')
     with backend("model") as model:
         port = free_port()
@@ -77,6 +81,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             ("model-1:8080", model.address),
             ("model-2:8080", model.address),
             ("mlflow:5000", model.address),
+            ("/usr/share/eye-docs", str(folder / "docs")),
             ("0.0.0.0:8443", f"127.0.0.1:{port}"),
             ("0.0.0.0:5443", f"127.0.0.1:{free_port()}"),
             ("127.0.0.1:8081", f"127.0.0.1:{free_port()}"),
@@ -167,7 +172,7 @@ def test_no_content_type_is_a_415_with_a_sentence(front: Front) -> None:
     ("method", "path", "headers", "expected"),
     [
         ("GET", "/invocations", {"X_Api_Key": KEY}, 405),
-        ("GET", "/docs", {}, 404),
+        ("GET", "/nothing", {}, 404),
         ("GET", "/" + "x" * 40_000, {}, 414),
         ("GET", "/ping", {"X_Filler": "x" * 40_000}, 400),
     ],
@@ -213,3 +218,22 @@ def test_what_waits_has_room(front: Front) -> None:
     compose = (PROJECT / "deploy" / "docker-compose.yml").read_text()
     room = int(re.search(r"/tmp:size=(\d+)g", compose[compose.index("  proxy:") :])[1]) * 1024
     assert bodies * largest <= 0.8 * room
+
+
+def test_the_apis_description_and_its_viewer_are_served(front: Front) -> None:
+    assert front.ask("GET", "/docs")[0] == 308
+    status, page = front.ask("GET", "/docs/")
+    assert (status, "rapi-doc" in page) == (200, True)
+    assert front.ask("GET", "/docs/openapi.yaml") == (200, (PROJECT / "docs" / "openapi.yaml").read_text())
+    assert front.ask("GET", "/docs/rapidoc-min.js")[0] == 200
+    assert front.ask("GET", "/docs/../openapi.yaml")[0] == 404
+    assert front.ask("GET", "/docs/DRIFT.md")[0] == 404
+    assert front.ask("POST", "/docs/", b"{}")[0] == 405
+
+
+@needs_chromium
+def test_a_browser_shows_the_api_without_asking_anybody_else(front: Front, tmp_path: Path) -> None:
+    (seen,) = look({"docs": f"https://localhost:{front.port}/docs/"}, tmp_path, "--ignore-certificate-errors").values()
+    with Image.open(seen.picture) as picture:
+        dark = (np.asarray(picture.convert("L"), int) < 128).sum()
+    assert dark > 3000, "an empty page: its words were not drawn"

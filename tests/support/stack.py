@@ -133,7 +133,9 @@ class NativeStack:
         """A text of the compose file as it must read on this machine."""
         for mount in self._service(name).get("volumes", []):
             source, target = mount.split(":")[:2]
-            if source.startswith("./"):
+            if source.startswith("../"):
+                path = (compose.COMPOSE_FILE.parent / source).resolve()
+            elif source.startswith("./"):
                 path = self._translated(name, compose.COMPOSE_FILE.parent / source)
             else:
                 path = Path(source) if source.startswith("/") else self.volume(source)

@@ -2,8 +2,9 @@ from dataclasses import fields
 
 import pytest
 
-from eye_disease.verdict.limits import DriftLimits, read_number
+from eye_disease.verdict.limits import DriftLimits
 from model_code.errors import SettingError
+from model_code.setting_fields import read_number
 
 WHOLE = ("min_predictions", "max_wait_hours", "raise_after", "clear_after")
 NAMES = [field.name for field in fields(DriftLimits)]

@@ -73,6 +73,7 @@ def test_other_diseases_on_other_photos_are_an_acquisition_shift(reference: Refe
     assert (found.status, found.kind) == ("drift", "acquisition")
 
 
+@pytest.mark.slow
 def test_a_trivial_shift_of_twenty_thousand_predictions_is_none() -> None:
     reference = Reference.build(make_records(3_000, seed=6), CLASSES, "v", "m")
     records = make_records(20_000, seed=7)

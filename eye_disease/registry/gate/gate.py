@@ -1,14 +1,16 @@
-"""The gate before Production: a version is served, asked and judged; the evidence stays in MLflow."""
+"""The gate before Production: a version is served, tested and judged; the evidence stays in MLflow."""
 
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 
 from eye_disease.common.errors import UserError
+from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.registry.gate.checks import Check
 from eye_disease.registry.gate.evidence import MAX_TAG, evidence_run, log_evidence
@@ -106,16 +108,20 @@ def _judge(
             _wait_for_production(other)
         try:
             checks[1:1] = served_checks(candidate, trial, settings)
-            answers = list(trial.answers(photos.rows["file"].tolist())) if photos else None
+            answers = _answers(trial, photos, f"Asking version {candidate.version}") if photos else []
         except TrialError as error:
             broken = Check.fact("answers", "none", "an answer to every request", str(error))
             return Judgement("nothing: the version stopped answering", []), [*checks, broken]
-        before = list(other.answers(photos.rows["file"].tolist())) if other else None
+        before = _answers(other, photos, "Asking the version in Production") if other and photos else None
     if photos:
         judgement = judge_by_photos(photos, candidate.facts.classes, answers, before, settings)
     else:
         judgement = judge_by_package(candidate.facts, settings)
     return judgement, [*checks, *judgement.checks]
+
+
+def _answers(trial: Trial, photos: LabelledPhotos, step: str) -> list[dict[str, Any]]:
+    return list(Progress().over(step, trial.answers(photos.rows["file"].tolist()), len(photos.rows)))
 
 
 def _wait_for_production(trial: Trial) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import LEFT_OUT, DataError, of_folder, read_manifest
 
 _KEPT = ("label", "source", "group", "grade", "age", "sex")
@@ -21,7 +22,7 @@ class LabelledPhotos:
     twice: int
     """Files left out as copies of another with the same label."""
     contradictory: int
-    """Files left out because the same photo bears two labels."""
+    """Files left out because the same photo has two labels."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Why files of the folder are not taken for photos -> how many."""
 
@@ -57,7 +58,8 @@ def read_labelled(data: Path, photos: Path | None = None) -> LabelledPhotos:
             f"the first in {rows.index.name} {missing[0]}. "
             "Name the folder where its paths start with --photos or GATE_PHOTOS."
         )
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    each = Progress().over("Reading the labelled photos", files, len(files))
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in each]
     return _without_copies(rows.assign(file=files, sha256=digests)[["file", "sha256", *_KEPT]], left_out)
 
 
@@ -65,5 +67,5 @@ def _without_copies(rows: pd.DataFrame, left_out: dict[str, int]) -> LabelledPho
     labels = rows.groupby("sha256")["label"].transform("nunique")
     agreed = rows[labels == 1].drop_duplicates("sha256").sort_values("sha256", ignore_index=True)
     if agreed.empty:
-        raise DataError(f"All {len(rows)} photos bear two labels.")
+        raise DataError(f"All {len(rows)} photos have two labels.")
     return LabelledPhotos(agreed, int((labels == 1).sum()) - len(agreed), int((labels > 1).sum()), left_out)

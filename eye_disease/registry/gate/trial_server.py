@@ -72,7 +72,7 @@ class Trial:
         body = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(photo).decode()] for photo in photos]}}
         try:
             response = self._session.post(f"{self.url}/invocations", json=body, timeout=300)
-            given = response.json()["predictions"] if response.ok else None
+            given: list[dict[str, Any]] | None = response.json()["predictions"] if response.ok else None
         except (requests.RequestException, ValueError, KeyError) as error:
             raise TrialError(f"it gave no answer ({type(error).__name__})") from error
         if given is None or len(given) != len(photos):
@@ -121,7 +121,8 @@ def on_trial(folder: Path, env_manager: str, timeout_seconds: int) -> Iterator[T
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.stdin.close()
+    if process.stdin:
+        process.stdin.close()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=10)
     with suppress(ProcessLookupError):  # all of the group has ended

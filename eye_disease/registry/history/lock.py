@@ -3,7 +3,7 @@
 MLflow has no compare-and-swap, but on every store a registered model's name can be created once only, and its creation
 bears the server's time. A lock is such a name, `NAME.lock-1`, that holds no version. Whoever has created one looks for others:
 with none there it holds the lock; with a lower one it steps back and tries again; with a higher one it waits for that.
-Since everybody creates before looking, two can never both find themselves alone. A lock whose command has died counts no more
+Since everybody creates before looking, two can never both find themselves alone. A lock whose command has died expires
 once it is older than STALE_SECONDS, by the server's clock; it is removed if the permissions allow it, and is harmless if not.
 """
 
@@ -45,7 +45,7 @@ class Lock:
     def require_time(self) -> None:
         """Raises LockedError if so much time has gone by that others may soon take this lock for a dead command's."""
         if time.monotonic() > self._until:
-            raise LockedError("The registry answers so slowly that the lock may be taken over. Nothing was moved; try again.")
+            raise LockedError("The registry answers too slowly to hold the lock safely. Nothing was moved; try again.")
 
 
 @contextmanager
@@ -90,14 +90,14 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
 def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
     """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
     found = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
-    others = {_number(one): one for one in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", one.name)}
+    others = {_number(other): other for other in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", other.name)}
     others.pop(_number(mine), None)
     # All lower ones were there when mine was made. One not seen is gone, or may not be read by this user: try again.
     unseen = [_name(name, number) for number in range(1, _number(mine)) if number not in others]
     oldest = mine.creation_timestamp - STALE_SECONDS * 1000
     live = {number: one for number, one in others.items() if one.creation_timestamp >= oldest}
     for number in others.keys() - live.keys():
-        _logger.warning("%s, left by %s, counts no more.", others[number].name, others[number].tags.get(_HOLDER))
+        _logger.warning("Ignoring the expired lock %s, left by %s.", others[number].name, others[number].tags.get(_HOLDER))
         _remove(client, others[number].name)
     if unseen:
         return RegisteredModel(unseen[0], mine.creation_timestamp)

@@ -59,7 +59,7 @@ class Mover:
                 _move_stage(self._client, self.name, step)
                 return self._follow(step, self.seen)
         except (StageError, TrackingUnavailableError):
-            with explained("Saying in the history how that ended, which the next command will do,"):
+            with explained("Recording the outcome, which the next command will do,"):
                 ended = self.mend(step)
             if ended.state == "done":  # the answer was lost, not the call
                 return ended
@@ -125,10 +125,10 @@ def unrecorded(records: list[Transition], seen: Seen) -> list[Transition]:
         if before != after and not (before == NO_STAGE and after == _DELETED):
             found.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
     for alias in ALIASES.values():
-        before, after = held.aliases.get(alias), seen.aliases.get(alias)
-        if before != after:
-            away = replace(step, version=before or "", source=f"@{alias}", target="")
-            found.append(away if after is None else replace(step, version=after, source="", target=f"@{alias}"))
+        was, is_now = held.aliases.get(alias), seen.aliases.get(alias)
+        if was != is_now:
+            away = replace(step, version=was or "", source=f"@{alias}", target="")
+            found.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))
     return found
 
 

@@ -46,20 +46,20 @@ class History:
             page = self._client.search_runs([self._experiment_id], "", ViewType.ALL, max_results=1000, page_token=token)
             found += [Transition.from_run(run) for run in page]
             if not (token := page.token):
-                return sorted(found, key=lambda one: one.number)
+                return sorted(found, key=lambda step: step.number)
 
     def begin(self, step: Transition, after: Sequence[Transition]) -> Transition:
         """Write a record as an intention, in one call; returns it with its number and run. Only under the lock.
 
         after: all records there are.
         """
-        step = replace(step, number=max((one.number for one in after), default=0) + 1, who=step.who or who())
+        step = replace(step, number=max((transition.number for transition in after), default=0) + 1, who=step.who or who())
         tags = {PREFIX + key: value for key, value in step.tags(self.name).items()} | {"mlflow.user": step.who}
         run = self._client.create_run(self._experiment_id, _milliseconds(step.started), tags, run_name=step.title)
         return replace(step, run_id=run.info.run_id)
 
     def close(self, step: Transition, done: bool, mended: bool = False) -> Transition:
-        """Say how a transition has ended; `mended`: that this was not said by the command that began it."""
+        """Close a transition's record; `mended`: another command than the one that opened it does."""
         if mended:
             step = replace(step, mended=who())
             self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.mended)])

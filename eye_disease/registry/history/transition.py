@@ -43,7 +43,7 @@ class Transition:
     state: str = "begun"
     """`begun`, `done` or `undone`."""
     mended: str = ""
-    """Who finished or undid it, after the command that began it had broken off."""
+    """Who finished or undid it, after the command that began it was interrupted."""
 
     @property
     def title(self) -> str:

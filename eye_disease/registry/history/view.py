@@ -62,7 +62,7 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
 def row(step: Transition) -> tuple[str, ...]:
     """A record's cells under HEADINGS."""
     state = "" if step.state == "done" else f"({step.state})"
-    mended = f"[ended by {step.mended}, the command had broken off]" if step.mended else ""
+    mended = f"[completed by {step.mended} after the command was interrupted]" if step.mended else ""
     noticed = f"[noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
     return (
         str(step.number),
@@ -98,8 +98,15 @@ def read_time(text: str) -> datetime:
 def _notes(records: list[Transition], seen: Seen) -> list[str]:
     gaps = missing_numbers(records)
     return [
-        *([f"Gone from the history: {', '.join(map(str, gaps))}. Somebody removed them from MLflow's store."] if gaps else []),
-        *(f"Stage and alias disagree: {one}. Promoting the right version mends it." for one in seen.disagreements()),
+        *(
+            [f"Transitions missing from the history: {', '.join(map(str, gaps))}. They were deleted from MLflow's store."]
+            if gaps
+            else []
+        ),
+        *(
+            f"Stage and alias disagree: {disagreement}. Promoting the right version mends it."
+            for disagreement in seen.disagreements()
+        ),
     ]
 
 

@@ -60,5 +60,5 @@ def test_missing_photos_are_told_by_line_and_not_by_name(tmp_path: Path) -> None
 def test_nothing_but_contradictions_is_no_set(tmp_path: Path) -> None:
     _photo(tmp_path / "a" / "1.jpg", "x")
     _photo(tmp_path / "b" / "1.jpg", "x")
-    with pytest.raises(DataError, match="All 2 photos bear two labels"):
+    with pytest.raises(DataError, match="All 2 photos have two labels"):
         read_labelled(tmp_path)

@@ -137,7 +137,7 @@ def test_a_table_has_all_of_a_record() -> None:
         "-",
         "abababababab",
     ]
-    assert last.endswith("(undone) [ended by bob, the command had broken off]")
+    assert last.endswith("(undone) [completed by bob after the command was interrupted]")
 
 
 def test_removed_records_leave_a_gap() -> None:

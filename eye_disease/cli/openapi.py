@@ -1,0 +1,17 @@
+"""Print the served model's API as an OpenAPI document: what docs/openapi.yaml holds."""
+
+from eye_disease.cli import command
+from eye_disease.cli.parser import Parser
+from eye_disease.serving.openapi import CLASSES, text
+
+
+def parser() -> Parser:
+    made = Parser(prog="eye-disease openapi", description=__doc__, example="--classes healthy,sick")
+    made.add_argument("--classes", default=",".join(CLASSES), help="the model's classes, separated by commas")
+    return made
+
+
+def main() -> None:
+    command.prepare()
+    asked = parser().parse_args()
+    command.run("openapi", lambda: print(text(command.names(asked.classes)), end=""))

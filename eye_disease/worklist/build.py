@@ -1,0 +1,75 @@
+"""From the log and the clinic's folder of photos to a page of work."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eye_disease.common.errors import UserError
+from eye_disease.evaluation.photos_by_content import hash_photos, photo_files
+from eye_disease.records.labels import LabelBook
+from eye_disease.records.storage import Storage
+from eye_disease.worklist.candidates import candidates
+from eye_disease.worklist.choose import choose
+from eye_disease.worklist.page import page
+
+HeatmapsOf = Callable[[str, list[Path]], list[str | None]]
+"""(version, image files) -> base64 of PNGs, None where there is none."""
+
+
+class WorklistError(UserError):
+    """There is nothing to put on a list."""
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """A page and what is on it."""
+
+    html: str
+    photos: int
+    by_lot: int
+    candidates: int
+    without_heatmap: int
+
+
+def build(
+    log: Storage,
+    model: str,
+    folder: Path,
+    since: datetime,
+    limit: int,
+    heatmaps_of: HeatmapsOf,
+    seed: int,
+    drifted: Collection[tuple[str, str]] = (),
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> Worklist:
+    """The page of at most `limit` photos, of answers since `since`, whose files are below `folder`.
+
+    drifted: versions and their sites whose last window drifted. Raises WorklistError, DataError, OSError.
+    """
+    book = LabelBook(log, model)
+    files = hash_photos(photo_files(folder), progress)
+    found = candidates(log, model, book.read(), files, since, drifted)
+    if found.empty:
+        raise WorklistError(
+            f"None of the {len(files):,} photos in {folder} was answered by {model} since {since:%Y-%m-%d %H:%M}Z and has "
+            "no label yet. Give the folder with the photos as they were sent, byte for byte, or an earlier --since; "
+            "`drift_job.py run` takes the newest records in."
+        )
+    listed = choose(found, limit, np.random.default_rng(seed))
+    heatmaps = _heatmaps(listed, heatmaps_of, progress)
+    html = page(model, tuple(sorted(book.classes())), listed, heatmaps)
+    return Worklist(html, len(listed), int(listed["by_lot"].sum()), len(found), len(listed) - len(heatmaps))
+
+
+def _heatmaps(listed: pd.DataFrame, heatmaps_of: HeatmapsOf, progress: Callable[[str, int, int], None]) -> dict[str, str]:
+    """Prediction id -> base64 of a PNG, asked of the very version that answered."""
+    made: dict[str, str] = {}
+    for version, rows in listed.groupby("model_version"):
+        progress("Asking for heatmaps", len(made), len(listed))
+        pictures = heatmaps_of(str(version), [Path(file) for file in rows["file"]])
+        made |= {name: picture for name, picture in zip(rows["prediction_id"], pictures, strict=True) if picture}
+    return made

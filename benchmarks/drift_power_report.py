@@ -34,8 +34,8 @@ _NOTES = """
 - At equal false alarms: each peer's threshold is the score that it exceeds in as large a share of the windows without drift as
   ours finds, of the same size and against the same references. Where ours finds none, it is the peer's largest score: of few
   windows that is a lower threshold than ours has.
-- Drift that lasts: merged windows alone, 64 windows without drift before it begins, a reference of its own in each trial. With the
-  true classes known: power of the best test of that class's share, after ten windows, at the level of one size.
+- Drift that lasts: merged windows alone, 64 windows without drift before it begins, a reference of its own in each trial. With
+  the true classes known: power of the best test of that class's share, after ten windows, at the level of one size.
 - The interval is the exact one for 95 % (Clopper-Pearson), for ours.
 """
 

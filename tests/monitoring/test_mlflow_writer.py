@@ -357,7 +357,7 @@ def test_a_version_that_is_in_no_registry_has_a_run_all_the_same(
     spool.put(_batch("17", 2, model=model, version_tags={"drift_status": "ok"}), POINTS, {})
     assert spool.send(_writer(client.tracking_uri), 60) == 0
     assert "bundled" not in caplog.text
-    assert f"{model} version 17 is not in the registry any more" in caplog.text
+    assert f"{model} version 17 is no longer in the registry" in caplog.text
 
 
 def test_mlflows_own_patience_is_restored(

@@ -31,6 +31,11 @@ _NOTES = """
 - Without drift, photos of both splits are used (the network has learned from some of them, on both sides alike); degraded
   ones are of the validation split. Both eyes of a patient count as two photos; in a clinic they come together, and windows
   vary more.
+- At equal false alarms: each peer's threshold is the score that it exceeds in as large a share of the windows without drift as
+  ours finds, of the same size and against the same references. Where ours finds none, it is the peer's largest score: of few
+  windows that is a lower threshold than ours has.
+- Drift that lasts: merged windows alone, 64 windows without drift before it begins, a reference of its own in each trial. With
+  the true classes known: power of the best test of that class's share, after ten windows, at the level of one size.
 - The interval is the exact one for 95 % (Clopper-Pearson), for ours.
 """
 

@@ -122,8 +122,8 @@ def compare(records: pa.Table, classes: tuple[str, ...], plan: Plan) -> str:
         rng = np.random.default_rng(10_000 + seed)
         reference = drawn_reference(records, classes, _REFERENCE_RECORDS, rng)
         population = CountedRecords.of(records, reference.layout)
-        judge, tests = LastingDrift(reference, DriftLimits()), ShiftTests(reference.layout, reference.parts.moments)
         base, truth = Counts.of(reference.profile.whole, reference.layout), population.whole()
+        judge, tests = LastingDrift(reference, DriftLimits()), ShiftTests(reference.layout, reference.parts.moments, base)
         scores = [
             tests.scores(i, base, base) for i, (_, kind) in enumerate(tests.names) if kind in ("mean_change", "rank_shift")
         ]

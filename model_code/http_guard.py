@@ -35,13 +35,16 @@ _SCHEMA = "Failed to enforce schema"
 _MAX_REASON = 300
 
 
-def attach(gate: LoadGate) -> None:
-    """Put the guard into MLflow's app, if its server is just starting: it makes the app once the model is loaded."""
+def attach(gate: LoadGate) -> bool:
+    """Put the guard into MLflow's app, if its server is just starting: it makes the app once the model is loaded.
+
+    Says whether it is.
+    """
     for name in ("mlflow.models.utils", "mlflow.pyfunc"):
         logging.getLogger(name).addFilter(_without_request)
     server = sys.modules.get(_SERVER)
     if server is None or hasattr(server, "app"):
-        return  # loaded by a script
+        return False  # loaded by a script
     import fastapi
 
     make = fastapi.FastAPI
@@ -53,6 +56,7 @@ def attach(gate: LoadGate) -> None:
         return app
 
     setattr(fastapi, "FastAPI", make_guarded)  # noqa: B010
+    return True
 
 
 def _without_request(record: logging.LogRecord) -> bool:

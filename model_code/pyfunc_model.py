@@ -1,5 +1,6 @@
 """The classifier as an MLflow model: a table of photos in, a table of answers out, every answer on record."""
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ class EyeDiseaseModel(PythonModel):
         self._log = InferenceLog(folder, self._settings.inference_log_required)
         self._executor = ThreadPoolExecutor(self._settings.inference_threads, thread_name_prefix="photo")
         self._gate = LoadGate(self._settings.max_wait_seconds)
-        attach(self._gate)
+        self._is_served = attach(self._gate)
         self._record_constants = {
             "model_name": name,
             "run_id": identity.run_id,
@@ -54,6 +55,10 @@ class EyeDiseaseModel(PythonModel):
             "model_load_time_seconds": round(time.perf_counter() - start, 3),
             "schema_version": SCHEMA_VERSION,
         }
+        if self._is_served:
+            # What was loaded stays: looking through it again for garbage takes longer than a photo.
+            gc.collect()
+            gc.freeze()
 
     def _require_canary(self, package: Path) -> None:
         answer = self._classifier.classify(canary_photo(package)).answer
@@ -62,8 +67,8 @@ class EyeDiseaseModel(PythonModel):
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
-    ) -> pd.DataFrame:
-        """One answer row a photo, in order.
+    ) -> pd.DataFrame | list[dict[str, Any]]:
+        """One answer row a photo, in order: a table; to MLflow's server a list, since it would make one of a table.
 
         model_input: columns `image` (base64 text or bytes), optional `image_id` and `site`. params: `explain`, `strict`.
         Raises RequestError (no column `image`, too many rows), StrictRequestError (`strict` and a bad row) and
@@ -76,6 +81,8 @@ class EyeDiseaseModel(PythonModel):
         if asked["strict"]:
             _refuse_bad_rows(answered)
         self._log.append([self._record(photo) for photo in answered])
+        if self._is_served:
+            return [photo.answer for photo in answered]
         columns = list(answered[0].answer) if answered else None
         return pd.DataFrame([photo.answer for photo in answered], columns=columns, dtype=object)
 

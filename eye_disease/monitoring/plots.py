@@ -170,7 +170,7 @@ def _history(figure: Figure, found: Findings) -> None:
     numbers = [one.number for one in found.history]
     if since := found.verdict.since:
         begun, first, last = (max(n, min(numbers)) - 0.5 for n in (since.number, since.first_number, since.last_number))
-        axes.axvspan(begun, max(numbers) + 0.5, color=_BAD, alpha=0.08, linewidth=0, label=f"drift {since}")
+        axes.axvspan(begun, max(numbers) + 0.5, color=_BAD, alpha=0.08, linewidth=0, label=since.about)
         axes.axvspan(first, last + 1, color=_BAD, alpha=0.12, linewidth=0)
     axes.set(xlabel="window", ylabel="times its limit", ylim=(0, None), xlim=(min(numbers) - 0.5, max(numbers) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -87,8 +87,8 @@ class Scores:
 class ShiftTests:
     """The tests of one layout: K of them, `ks` and a change of place for each numeric stream, a change of each share."""
 
-    def __init__(self, layout: Layout, moments: np.ndarray) -> None:
-        """moments: (C, C), mean of p p^T over the reference's answers."""
+    def __init__(self, layout: Layout, moments: np.ndarray, usual: Counts) -> None:
+        """moments: (C, C), mean of p p^T over the reference's answers. usual: of the reference."""
         rows = {name: row for row, name in enumerate(layout.streams)}
         classes = {f"prob_{name}": place for place, name in enumerate(layout.classes)}
         self._classes = classes if classes.keys() <= rows.keys() else {}
@@ -96,9 +96,9 @@ class ShiftTests:
         self._ranked = [row for name, row in rows.items() if name not in self._classes]
         self._answers = [rows[name] for name in self._classes]
         means = moments.sum(axis=0)
-        spread = np.clip(np.diag(moments) - means**2, 0, None)
-        self._dispersion = np.clip(spread / np.maximum(means * (1 - means), 1e-12), 1e-3, 1)[: len(self._classes)]
-        """(C,): variance of each class's probability over that of a yes-or-no answer with the same mean"""
+        self._variances = np.maximum(np.diag(moments) - means**2, _LEAST)
+        skewness = [_skewness(layout.arrays[name], usual.histograms[rows[name]]) for name in self._classes]
+        self._low, self._step = two_points(means[: len(skewness)], self._variances[: len(skewness)], np.array(skewness))
         looked_at: dict[Statistic, Iterable[str]] = {
             "mean_change": self._classes,
             "rank_shift": (layout.streams[row] for row in self._ranked),
@@ -114,13 +114,22 @@ class ShiftTests:
         n, base_n = (one.histograms[..., self._answers, :].sum(axis=-1) for one in (window, base))
         hits, base_hits = window.flags[..., 1], base.flags[..., 1]
         found = [
-            mean_change(window.sums[..., :size], n, base.sums[..., :size], base_n, self._dispersion),
+            self._mean_changes(window.sums[..., :size], n, base.sums[..., :size], base_n),
             rank_shift(window.histograms[..., self._ranked, :], base.histograms[..., self._ranked, :]),
             _ks(window.histograms, base.histograms),
             mean_change(hits, window.flags.sum(axis=-1), base_hits, base.flags.sum(axis=-1)),
         ]
         values, p_values = zip(*found, strict=True)
         return np.concatenate(values, axis=-1), np.concatenate(p_values, axis=-1)
+
+    def _mean_changes(
+        self, sums: np.ndarray, n: np.ndarray, base_sums: np.ndarray, base_n: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of the probabilities, as if each took two values only: with the mean, variance and skewness that it has."""
+        hits, base_hits = ((one - count * self._low) / self._step for one, count in ((sums, n), (base_sums, base_n)))
+        _, p_values = mean_change(hits, n, base_hits, base_n)
+        difference = sums / np.maximum(n, 1) - base_sums / np.maximum(base_n, 1)
+        return np.where((n > 0) & (base_n > 0), difference, 0.0), p_values
 
     def scores(self, test: int, window: Counts, base: Counts) -> Scores:
         """What a test compares the means of: a probability, a rank, which side of the largest gap, a flag. No leading axes."""
@@ -132,8 +141,7 @@ class ShiftTests:
         row = self._rows[stream]
         if statistic == "mean_change":
             place = self._classes[stream]
-            share = float(base.sums[place] / max(base.histograms[row].sum(), 1))
-            return Scores(row, np.empty(0), place, max(share * (1 - share) * float(self._dispersion[place]), _LEAST))
+            return Scores(row, np.empty(0), place, float(self._variances[place]))
         shares = _shares(base.histograms[row])
         if statistic == "rank_shift":
             weights = shares.cumsum() - shares / 2
@@ -143,19 +151,24 @@ class ShiftTests:
         return Scores(row, weights, 0, _variance(base.histograms[row], weights))
 
 
-def mean_change(
-    sums: np.ndarray, n: np.ndarray, base_sums: np.ndarray, base_n: np.ndarray, dispersion: np.ndarray | float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Difference of two means of values in 0..1, and its two-sided p-value.
+def two_points(means: np.ndarray, variances: np.ndarray, skewness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The two values, as (lower one, step to the upper one), of variables that have these moments and no other values."""
+    upper = (1 - skewness / np.sqrt(4 + skewness**2)) / 2  # its probability
+    step = np.sqrt(variances / np.clip(upper * (1 - upper), 1e-9, None))
+    return means - step * upper, step
 
-    The likelihood ratio of two binomial shares, over the dispersion (quasi-likelihood: McCullagh & Nelder, Generalized Linear
-    Models, 1989, ch. 9). Unlike the normal z it keeps its level far in the tail, where a rare class's count is skewed. Of a
-    change of the class mix, the mean of a calibrated probability is the locally most powerful statistic.
+
+def mean_change(sums: np.ndarray, n: np.ndarray, base_sums: np.ndarray, base_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Difference of two shares, from their counts, and its two-sided p-value by the likelihood ratio.
+
+    Unlike the normal z it keeps its level far in the tail, where a rare class's count is skewed. So it does for the mean of
+    probabilities as if each took `two_points`. Of a change of the class mix, the mean of a calibrated probability is the
+    locally most powerful statistic.
     """
     safe_n, safe_base = np.maximum(n, 1), np.maximum(base_n, 1)
     p, q = np.clip(sums / safe_n, 0, 1), np.clip(base_sums / safe_base, 0, 1)
-    both = (sums + base_sums) / np.maximum(n + base_n, 1)
-    ratio = 2 * (n * _relative_entropy(p, both) + base_n * _relative_entropy(q, both)) / dispersion
+    both = (n * p + base_n * q) / np.maximum(n + base_n, 1)
+    ratio = 2 * (n * _relative_entropy(p, both) + base_n * _relative_entropy(q, both))
     known = (n > 0) & (base_n > 0)
     return np.where(known, p - q, 0.0), np.where(known, 2 * ndtr(-np.sqrt(np.clip(ratio, 0, None))), 1.0)
 
@@ -201,6 +214,14 @@ def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def _shares(counts: np.ndarray) -> np.ndarray:
     return counts / max(float(counts.sum()), 1.0)
+
+
+def _skewness(edges: np.ndarray, counts: np.ndarray) -> float:
+    """Of the values behind a histogram, each at the middle of its bin; those beyond the ends at the ends."""
+    values = np.concatenate([edges[:1], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
+    shares = _shares(counts[: len(values)])
+    centred = values - (shares * values).sum()
+    return float((shares * centred**3).sum() / max(float((shares * centred**2).sum()), _LEAST) ** 1.5)
 
 
 def _variance(counts: np.ndarray, weights: np.ndarray) -> float:

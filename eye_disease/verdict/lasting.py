@@ -26,7 +26,7 @@ SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
 about four fifths of its windows."""
 KEPT = 96
 """Windows that are kept: those of the largest scale, and some before them to compare with."""
-LEVEL = 2e-6
+LEVEL = 1e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
 ALONE = 0.2
@@ -95,8 +95,8 @@ class LastingDrift:
 
     def __init__(self, reference: Reference, limits: DriftLimits) -> None:
         self._layout, self._least = reference.layout, limits.min_predictions
-        self._tests = ShiftTests(reference.layout, reference.parts.moments)
         self._base = Counts.of(reference.profile.whole, reference.layout)
+        self._tests = ShiftTests(reference.layout, reference.parts.moments, self._base)
         self._floors = _floors(self._tests, self._base, reference.layout.classes, limits)
         self._levels = np.array([_levels(self._tests, m, limits) for m in SCALES])
 
@@ -154,6 +154,7 @@ class LastingDrift:
         """values: (K,), of the finding's scale."""
         stream, statistic = self._tests.names[finding.test]
         value, clearness = abs(float(values[finding.test])), float(finding.clearness)
+        together = f"the newest {finding.windows} windows together" if finding.windows > 1 else ""
         return Check(
             source="lasting",
             stream=stream,
@@ -162,7 +163,7 @@ class LastingDrift:
             limit=value / clearness if clearness else float(self._floors[finding.test]),
             n=seen.answered(finding.windows),
             beyond=finding.begun is not None,
-            problem=f"the newest {finding.windows} windows together" if finding.windows > 1 else "",
+            problem=", ".join(filter(None, [together, "over by now" if finding.begun is None and clearness > 1 else ""])),
             windows=finding.windows,
             level="drift" if finding.begun is not None else "ok",
         )
@@ -243,7 +244,7 @@ def _levels(tests: ShiftTests, scale: int, limits: DriftLimits) -> np.ndarray:
     """(K,): level of each test at a scale, Bonferroni within."""
     level, shares = (limits.alpha * ALONE, _SHARES_ALONE) if scale == 1 else (LEVEL, _SHARES)
     kinds = [kind for _, kind in tests.names]
-    return np.array([level * shares[kind] / kinds.count(kind) / (1 if scale == 1 else _COMPARISONS) for kind in kinds])
+    return np.array([level * shares[kind] / kinds.count(kind) / _COMPARISONS for kind in kinds])
 
 
 def _deviate(p_values: np.ndarray) -> np.ndarray:

@@ -44,12 +44,17 @@ class Since:
 
     def __str__(self) -> str:
         """`since about 14 November 2026 (12 to 15 November 2026)`; with the hour where the days do not tell enough."""
-        earliest, latest = self.earliest, self.latest
-        shown = _day if latest - earliest >= _BY_THE_DAY else _hour
-        about = f"since about {shown(self.start)}"
-        if self.open:
-            return f"{about} or before"
-        return about if shown(earliest) == shown(latest) else f"{about} ({shown(earliest)} to {shown(latest)})"
+        earliest, latest = self._shown(self.earliest), self._shown(self.latest)
+        return self.about if self.open or earliest == latest else f"{self.about} ({earliest} to {latest})"
+
+    @property
+    def about(self) -> str:
+        """Without the interval."""
+        return f"since about {self._shown(self.start)}{' or before' if self.open else ''}"
+
+    def _shown(self, moment: datetime) -> str:
+        day = f"{moment.day} {moment:%B %Y}"
+        return day if self.latest - self.earliest >= _BY_THE_DAY else f"{day}, {moment:%H:%M} UTC"
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,3 @@ def _explained(series: Series) -> np.ndarray:
     gap = inside / inside_n - outside / outside_n
     ratio = gap**2 / (series.variance * (1 / inside_n + 1 / outside_n))
     return np.where(valid & (np.sign(gap) == series.sign), ratio, 0.0)
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y}"
-
-
-def _hour(moment: datetime) -> str:
-    return f"{_day(moment)}, {moment:%H:%M} UTC"

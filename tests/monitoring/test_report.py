@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.report import REPORT_FILE, make_report
-from eye_disease.monitoring.version_state import KEPT_WINDOWS, PastWindow
+from eye_disease.monitoring.version_state import KEPT_WINDOWS, MERGED, PastWindow
 from eye_disease.profiles.layout import EMBEDDING, Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
+from eye_disease.verdict.since import Since
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_errors, make_records
 
@@ -113,6 +116,18 @@ def test_the_plots_are_files_of_their_own_and_the_page_of_an_alarm_stays(full: d
     assert pictures == PLOTS
     assert all(full[f"plots/{name}.png"].startswith(b"\x89PNG") for name in pictures)
     assert full[f"raised/window-{KEPT_WINDOWS:06d}.html"] == full[REPORT_FILE]
+
+
+def test_the_page_and_the_plot_of_the_statistics_say_since_when(reference: Reference) -> None:
+    found = _findings(_records(200, seed=3, sharpness=0.6), reference, windows=20)
+    since = Since(12, START, 10, 13, START - timedelta(hours=2), START + timedelta(hours=1))
+    history = tuple(replace(one, figures={**one.figures, MERGED: (one.number / 12, 1.0)}) for one in found.history)
+    found = replace(found, verdict=replace(found.verdict, since=since), history=history)
+    page = make_report(found)[REPORT_FILE].decode()
+    assert f"(acquisition shift), {since}: " in page
+    plot = page.partition("Drift statistics over time")[2].partition("</svg>")[0]
+    assert since.about in plot
+    assert MERGED in plot
 
 
 @pytest.mark.parametrize(

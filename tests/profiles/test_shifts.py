@@ -7,7 +7,7 @@ from scipy.stats import binom, fisher_exact, mannwhitneyu
 from eye_disease.profiles.distances import ks_distance, ks_p_value
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
-from eye_disease.profiles.shifts import Counts, ShiftTests, mean_change, rank_shift
+from eye_disease.profiles.shifts import Counts, ShiftTests, mean_change, rank_shift, two_points
 from tests.support.drift_records import CLASSES, make_records
 
 
@@ -34,21 +34,40 @@ def test_a_change_of_a_share_agrees_with_fisher() -> None:
     assert p_value == pytest.approx(fisher_exact([[60, 340], [70, 930]]).pvalue, rel=0.5)
 
 
-def test_a_mean_of_probabilities_counts_as_much_as_its_variance_says() -> None:
-    rng = np.random.default_rng(1)
-    values = rng.beta(0.3, 1.2, (4_000, 200))
-    base = rng.beta(0.3, 1.2, 100_000)
-    mean = base.mean()
-    dispersion = base.var() / (mean * (1 - mean))
-    _, p_values = mean_change(values.sum(axis=1), np.array(200), base.sum(), np.array(100_000), dispersion)
-    for level in (0.2, 0.05, 0.01):
-        assert 0.6 * level < (p_values <= level).mean() < 1.4 * level
+@pytest.mark.parametrize("n", [200, 800])
+@pytest.mark.parametrize("share", [0.04, 0.1, 0.25, 0.6])
+def test_a_mean_of_probabilities_keeps_its_level_beyond_what_can_be_simulated(n: int, share: float) -> None:
+    """Against the exact distribution of the sum, which is that of one probability, convolved n times."""
+    grid, rng = 500, np.random.default_rng(5)
+    values = np.where(rng.random(20_000) < share, rng.beta(4, 1, 20_000), rng.beta(1, 20, 20_000))
+    places = np.arange(grid + 1) / grid
+    pmf = np.bincount(np.rint(values * grid).astype(int), minlength=grid + 1) / 20_000
+    mean = float(pmf @ places)
+    variance = float(pmf @ places**2) - mean**2
+    skewness = float(pmf @ (places - mean) ** 3) / variance**1.5
+    low, step = two_points(np.array(mean), np.array(variance), np.array(skewness))
+    size = 1 << int(np.ceil(np.log2(grid * n + 1)))
+    exact = np.fft.irfft(np.fft.rfft(pmf, size) ** n, size).clip(0)[::-1].cumsum()[::-1]
+    base = 1e9
+    for level in (1e-3, 1e-5, 1e-7, 1e-9):
+        at = int(np.searchsorted(-exact, -level))
+        hits, base_hits = (at / grid - n * low) / step, (base * mean - base * low) / step
+        _, p_value = mean_change(hits, np.array(n), base_hits, np.array(base))
+        assert 0.5 < 2 * exact[at] / p_value < 2
+
+
+def test_two_points_have_the_moments_that_they_are_to_have() -> None:
+    mean, variance, skewness = 0.08, 0.025, 3.1
+    low, step = two_points(np.array(mean), np.array(variance), np.array(skewness))
+    upper = (mean - low) / step
+    assert upper * (1 - upper) * step**2 == pytest.approx(variance)
+    assert (1 - 2 * upper) / np.sqrt(upper * (1 - upper)) == pytest.approx(skewness)
 
 
 def test_the_ks_distance_of_bins_keeps_its_level_and_wastes_none() -> None:
     rng = np.random.default_rng(5)
     layout = Layout(("a",), {"x": tuple(np.linspace(0, 1, 33))})
-    tests = ShiftTests(layout, np.eye(1))
+    tests = ShiftTests(layout, np.eye(1), Counts(np.zeros((1, layout.bins)), np.zeros(1), np.zeros((3, 2))))
     shape = (20_000, 1, layout.bins)
     bins = np.r_[0, np.full(32, 1 / 32), 0]
     windows, bases = (
@@ -68,7 +87,7 @@ def test_all_tests_of_a_profile_with_their_names() -> None:
     profiles = [Profile.from_table(records, layout) for records in (window, reference)]
     counts = [Counts.of(one.whole, layout) for one in profiles]
     probabilities = np.column_stack([reference[f"prob_{name}"].to_numpy() for name in CLASSES])
-    tests = ShiftTests(layout, probabilities.T @ probabilities / 600)
+    tests = ShiftTests(layout, probabilities.T @ probabilities / 600, counts[1])
     found = dict(zip(tests.names, zip(*tests(*counts), strict=True), strict=True))
     assert len(found) == 2 * len(layout.streams) + 3
     raw = window["prob_cataract"].to_numpy().mean() - reference["prob_cataract"].to_numpy().mean()
@@ -85,7 +104,7 @@ def test_all_tests_of_a_profile_with_their_names() -> None:
 def test_leading_axes_and_nothing_at_all() -> None:
     layout = Layout.fit(make_records(300, seed=4), CLASSES)
     counts = [Counts.of(Profile.from_table(make_records(60, seed), layout).whole, layout) for seed in (5, 6, 7)]
-    tests = ShiftTests(layout, np.eye(4) / 4)
+    tests = ShiftTests(layout, np.eye(4) / 4, counts[0])
     together = tests(Counts.stack(counts), counts[0] + counts[1])
     alone = tests(counts[2], counts[0] + counts[1])
     for many, one in zip(together, alone, strict=True):

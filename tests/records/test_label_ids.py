@@ -98,6 +98,7 @@ def test_what_looks_like_an_id_and_is_none(book: LabelBook, written: list[dict],
         ("1970-01-01", "is too long ago"),
         ("1900-01-00", "is not a time"),
     ],
+    ids=["in nine hours", "in nine hours, without a zone", "in decades", "the epoch", "day 0"],  # the same in every process
 )
 def test_a_time_at_which_no_label_can_have_been_given(
     book: LabelBook, written: list[dict], tmp_path: Path, at: str, said: str

@@ -1,4 +1,4 @@
-"""What can be wrong with a photo, a request or a setting."""
+"""Errors of a photo, a request or a setting."""
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE

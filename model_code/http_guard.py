@@ -1,4 +1,4 @@
-"""What stands between MLflow's scoring server and its clients: says 503 in time, 415 in words, and keeps photos out of errors.
+"""ASGI middleware before MLflow's scoring server: says 503 in time, 415 in words, and keeps photos out of errors.
 
 MLflow answers a model's errors without headers, and its own with the whole request in them. Its application is an ASGI app, so
 both are mended where ASGI means them to be: in a middleware, which the model adds while MLflow's server starts.

@@ -1,4 +1,4 @@
-"""What can be wrong with a photo. Imports nothing, so that the decode worker starts quickly."""
+"""Errors of a photo. Imports nothing, so that the decode worker starts quickly."""
 
 ERROR_CODES = {
     "image_missing": "The image cell is null.",

@@ -1,4 +1,4 @@
-"""How long a new photo would wait in this process, and whether that is too long."""
+"""Load shedding: refuses a request that would wait too long for its turn in this process."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How a photo looks to somebody who does not look at the eye: its file, its frame, its colours."""
+"""Features of a photo that are not of the eye: its file, its frame, its colours."""
 
 import hashlib
 import io

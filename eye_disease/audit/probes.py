@@ -1,4 +1,4 @@
-"""What a class can be told from without the eye: small classifiers that see one group of features and nothing else."""
+"""Shortcuts that tell a class without the eye: small classifiers that see one group of features and nothing else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

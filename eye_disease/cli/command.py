@@ -1,4 +1,4 @@
-"""How every command runs: its log, its surroundings, and what it ends with."""
+"""Running a command: its log, its environment, its exit status."""
 
 import logging
 import os

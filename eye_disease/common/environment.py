@@ -1,4 +1,4 @@
-"""What every process of this project needs of its environment, whatever it was given."""
+"""Environment variables that every process of this project needs, whatever it was given."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a command may end with that is not a mistake of this program: one base, and the exit statuses."""
+"""Errors that a command reports in a sentence, with their exit statuses; anything else is a bug and keeps its traceback."""
 
 
 class EyeDiseaseError(Exception):

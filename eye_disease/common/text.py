@@ -1,4 +1,4 @@
-"""What outsiders wrote, made fit to be read by people.
+"""Text that outsiders wrote, cleaned for terminals, pages and alerts.
 
 A client's `site`, a class name, another server's error text may hold line breaks that forge a line of a log, escape sequences
 that a terminal obeys, marks that turn the direction of writing, or Markdown and HTML that a page or a chat program follows.

@@ -139,7 +139,7 @@ def _served_together(stores: list[RecordStore]) -> tuple[datetime, datetime]:
         ranges = [time_range(batch) for batch in store.read_batches(["timestamp"])]
         times = [time for both in ranges for time in both if time is not None]
         if not times:
-            raise CompareError(f"{store.model} version {store.version} has no records any more, or only the health probe's.")
+            raise CompareError(f"{store.model} version {store.version} has no records left but the health probe's.")
         spans.append((min(times), max(times)))
     return max(first for first, _ in spans) - _BEHIND, min(last for _, last in spans) + _BEHIND
 

@@ -1,4 +1,4 @@
-"""What two versions said of the same photos, and what the photos show: joined by the photo's SHA-256.
+"""Answers of two versions to the same photos, and their labels: joined by the photo's SHA-256.
 
 A label is given to one prediction, but says what the photo shows, so it holds for every version that has seen this photo: a
 shadow's answers reach nobody who could label them.

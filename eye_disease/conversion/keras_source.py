@@ -1,4 +1,4 @@
-"""Whatever Keras wrote a model -> a file that this Keras reads by itself."""
+"""A model file of any Keras version -> one that this Keras reads by itself."""
 
 import importlib.util
 import json

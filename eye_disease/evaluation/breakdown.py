@@ -1,4 +1,4 @@
-"""What the figures look like within each source, and in each group of patients; kept in a package, shown in card and gate."""
+"""Figures within each source and in each group of patients; kept in a package, shown in card and gate."""
 
 from dataclasses import dataclass
 from typing import Any, Self

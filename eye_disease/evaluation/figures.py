@@ -1,4 +1,4 @@
-"""What probabilities are worth on labelled photos: figures with their intervals."""
+"""Accuracy, recall and calibration on labelled photos, with intervals."""
 
 import re
 from dataclasses import asdict, dataclass, fields

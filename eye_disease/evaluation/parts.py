@@ -1,4 +1,4 @@
-"""How a classifier does on one part of the photos: a source, an age band, a sex."""
+"""Figures of a classifier on one part of the photos: a source, an age band, a sex."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

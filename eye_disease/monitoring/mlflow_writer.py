@@ -110,7 +110,7 @@ class MlflowWriter:
         except MlflowException as error:
             if error.error_code != MISSING:
                 raise
-            _logger.warning("%s version %s is not in the registry any more: its tags are left out.", clean(model), version)
+            _logger.warning("%s version %s is no longer in the registry: its tags are skipped.", clean(model), version)
             return
         for name, value in tags.items():
             if name not in _EVENTS or held.get(name) != value:

@@ -1,4 +1,4 @@
-"""How far windows without drift lie from the reference: critical values by window size, from resampling."""
+"""Critical values by window size: distances of windows without drift from the reference, by resampling."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a model's answers look like without drift, and how far windows of each size may lie from it."""
+"""The reference: profile of a model's answers without drift, with critical values for windows of each size."""
 
 import json
 from collections.abc import Mapping

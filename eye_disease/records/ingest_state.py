@@ -1,4 +1,4 @@
-"""What ingest remembers of a version between runs: the content of its `ingest.json`."""
+"""State of ingest between runs, one a version: the content of its `ingest.json`."""
 
 from dataclasses import dataclass, field
 

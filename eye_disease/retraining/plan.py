@@ -92,7 +92,7 @@ class RunFolder:
         return [cls(path) for path in sorted(work.glob("[0-9]*")) if path.name.isdecimal()]
 
     def prepare(self, plan: Plan, mixture: Mixture, photos: Path) -> None:
-        """Lay the photos out as links; the plan comes last, and makes it one that is gone on with."""
+        """Lay the photos out as links; the plan comes last, and makes the folder one that can be resumed."""
         (self.photos / FEEDBACK).mkdir(parents=True, exist_ok=True)
         (self.photos / _ORIGINAL).symlink_to(photos.resolve(), target_is_directory=True)
         for path, file in mixture.files.items():

@@ -81,8 +81,8 @@ def retrain(
 ) -> Retrained:
     """Make a candidate, or resume one that was interrupted.
 
-    Raises TooFewLabelsError; BusyError where another retraining is at work; DataError, VersionError, GateError (the candidate
-    is in Staging then, and the same command tries the gate again) and what training and registration raise.
+    Raises TooFewLabelsError; BusyError where another retraining is in progress; DataError, VersionError, GateError (the
+    candidate is in Staging then, and the same command tries the gate again) and what training and registration raise.
     """
     with only_run(asked.work):
         name, version = resolve_version(asked.base)

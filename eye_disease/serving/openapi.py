@@ -6,36 +6,14 @@ import yaml
 from mlflow.types import DataType
 
 from model_code.image_error import ERROR_CODES
-from model_code.schema import DECISIONS, PARAMS, answer_types
+from model_code.schema import ANSWER_COLUMNS, DECISIONS, PARAM_MEANINGS, PARAMS, REQUEST_COLUMNS, answer_types
 
 CLASSES = ("cataract", "diabetic_retinopathy", "glaucoma", "normal")
 """Of the bundled model; one of your own has `prob_<class>` of its own classes."""
 _HEAD = """# Made from the schema by: eye-disease openapi > docs/openapi.yaml
 """
 _TYPES = {DataType.string: "string", DataType.double: "number", DataType.boolean: "boolean"}
-_MEANINGS = {
-    "prediction_id": "UUIDv7, the key of the record",
-    "image_id": "as sent",
-    "predicted_class": "the likeliest class",
-    "confidence": "calibrated probability of the likeliest class",
-    "decision": "report: sure enough for the promise that the package keeps; review: a specialist should look; retake: a new "
-    "photo would mend it",
-    "low_confidence": "confidence below 0.60",
-    "other_finding": "something outside the classes; never reported",
-    "other_finding_score": "its calibrated chance",
-    "gradable": "looks like photos that can be graded",
-    "out_of_distribution": "unlike the training photos",
-    "ood_score": "above 1 is out of distribution",
-    "unfamiliar_camera": "as if taken by a camera that was not among the training photos",
-    "inference_time_ms": "decoding, preprocessing and network",
-    "model_version": "registered version, bundled, or unregistered",
-    "error": "what is wrong with the photo; everything but the ids and model_version is then null",
-    "error_code": "; ".join(f"{code}: {meaning}" for code, meaning in ERROR_CODES.items()),
-}
-_PARAM_MEANINGS = {
-    "explain": "add heatmap_png: the photo with the region that speaks for the predicted class",
-    "strict": "one bad row makes the whole request fail with 400",
-}
+_CODES = "; ".join(f"{code}: {meaning}" for code, meaning in ERROR_CODES.items())
 
 
 def document(classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
@@ -105,9 +83,7 @@ def _schemas(classes: tuple[str, ...]) -> dict[str, Any]:
     answer["predicted_class"] |= {"enum": [*classes, None]}
     heatmap = {"type": ["string", "null"], "contentEncoding": "base64", "contentMediaType": "image/png"}
     return {
-        "Row": _object(
-            {"image": _IMAGE, "image_id": _text("a pseudonym; comes back"), "site": _text("clinic or camera")}, "image"
-        ),
+        "Row": _object({"image": _IMAGE, "image_id": _text("image_id"), "site": _text("site")}, "image"),
         "Params": _object({name: _param(name, default) for name, default in PARAMS.items()}),
         "Request": {"oneOf": [_form(name, schema) for name, schema in _forms().items()]},
         "Answer": _object(answer | {"heatmap_png": heatmap | {"description": "with `explain`"}}, *answer),
@@ -120,7 +96,7 @@ def _schemas(classes: tuple[str, ...]) -> dict[str, Any]:
 _IMAGE = {
     "type": "string",
     "contentEncoding": "base64",
-    "description": "an image file (JPEG, PNG, BMP, TIFF, WebP, or DICOM where installed), base64, with or without data: prefix",
+    "description": REQUEST_COLUMNS["image"],
 }
 
 
@@ -152,16 +128,17 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 
 def _column(name: str, kind: str, nullable: bool) -> dict[str, Any]:
-    meaning = _MEANINGS.get(name) or f"calibrated probability of {name.removeprefix('prob_')}"
+    _, meaning = ANSWER_COLUMNS.get(name) or ANSWER_COLUMNS["prob_<class>"]
+    meaning = f"{meaning} {_CODES}" if name == "error_code" else meaning
     return {"type": [kind, "null"] if nullable else kind, "description": meaning}
 
 
 def _param(name: str, default: bool) -> dict[str, Any]:
-    return {"type": "boolean", "default": default, "description": _PARAM_MEANINGS[name]}
+    return {"type": "boolean", "default": default, "description": PARAM_MEANINGS[name]}
 
 
-def _text(meaning: str) -> dict[str, Any]:
-    return {"type": ["string", "null"], "description": f"{meaning}; 256 characters are kept"}
+def _text(column: str) -> dict[str, Any]:
+    return {"type": ["string", "null"], "description": REQUEST_COLUMNS[column]}
 
 
 def _response(meaning: str, schema: str) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from model_code.identity import BUNDLED_VERSION
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _REFUSED = (VersionError, CanaryError, ModelProcessError)
-"""What the registry gives, but must not be served."""
+"""Errors of a version that the registry holds but that must not be served."""
 _UNREACHABLE = (EyeDiseaseError, MlflowException, OSError)
-"""Whatever else goes wrong between here and the registry; a photo must still be answered."""
+"""Errors between here and the registry; a photo must still be answered."""
 
 
 class RefusedVersionError(UserError):

@@ -180,7 +180,7 @@ def _check_options(training: Training) -> None:
         changed = [f"{name}: {held.get(name)} -> {value}" for name, value in asked.items() if held.get(name) != value]
         raise UserError(
             f"{training.work} holds a training with other options ({', '.join(changed)}). "
-            "Give the same options to go on with it, or another --work folder to start anew."
+            "Give the same options to resume it, or another --work folder to start anew."
         )
     path.write_text(json.dumps(asked, indent=1))
 

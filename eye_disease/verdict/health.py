@@ -1,4 +1,4 @@
-"""What a probe of the served model has found."""
+"""Result of a health probe of the served model."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What counts as drift: the DRIFT_* settings."""
+"""The DRIFT_* settings: limits of a verdict."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How good the answers were, as far as labels have come: accuracy, recall per class, calibration, errors among the reported."""
+"""Realised performance, from the labels that have come: accuracy, recall per class, calibration, errors among the reported."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

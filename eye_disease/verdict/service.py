@@ -1,4 +1,4 @@
-"""Whether the service itself is well: errors, latency, its health probe, lost records."""
+"""Health of the service itself: errors, latency, its health probe, lost records."""
 
 from scipy.stats import binom
 

@@ -202,7 +202,7 @@ def test_a_specialist_works_through_it_with_the_keyboard(clinic: Clinic, tmp_pat
     downloads.mkdir()
     with Browser(tmp_path) as browser:
         browser.open(page.as_uri(), downloads)
-        assert browser.value("photo.naturalWidth") == 64
+        browser.wait_for("document.getElementById('photo').naturalWidth === 64")  # it is decoded beside the script
         assert browser.value("document.getElementById('answer').textContent") == ""
         browser.press("a")
         assert "Version 1: cataract 0.70" in browser.value("document.getElementById('answer').textContent")

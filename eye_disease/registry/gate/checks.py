@@ -1,4 +1,4 @@
-"""The gate's checks: what is asked, what was found, and a sentence for whoever must mend it. Knows nothing of MLflow."""
+"""The gate's checks: what is asked, what was found, and a sentence on what to do. Knows nothing of MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the gate asks of a version before it may go to Production: the GATE_* settings."""
+"""The GATE_* settings: limits that a version must meet before it may go to Production."""
 
 import shutil
 from collections.abc import Mapping

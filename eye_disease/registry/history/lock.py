@@ -25,7 +25,7 @@ from eye_disease.registry.versions import StageError
 STALE_SECONDS = 60
 """A transition holds the lock for a second or two, on a very slow server for some more."""
 HOLD_SECONDS = 30
-"""One that has held it for so long moves nothing any more. Well below STALE_SECONDS."""
+"""A command that has held the lock longer than this moves nothing. Well below STALE_SECONDS."""
 WAIT_SECONDS = 75
 """Above STALE_SECONDS, so that a command gets past a dead one's lock by waiting."""
 _HOLDER = "lock.holder"
@@ -126,5 +126,5 @@ def _busy(name: str, rival: RegisteredModel) -> str:
     since = time.strftime("%H:%M:%SZ", time.gmtime(rival.creation_timestamp / 1000))
     return (
         f"{rival.tags.get(_HOLDER, 'Somebody')} is moving a version of {name}, since {since}. "
-        f"Should that command have died, its lock ({rival.name}) counts no more after {STALE_SECONDS} s."
+        f"If that command has died, its lock ({rival.name}) expires after {STALE_SECONDS} s."
     )

@@ -98,7 +98,8 @@ def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowCl
     by_stage = mlflow.pyfunc.load_model(f"models:/{MODEL}/Production").metadata.model_uuid
     assert mlflow.pyfunc.load_model(f"models:/{MODEL}@production").metadata.model_uuid == by_stage
 
-    listed = command("list")[0].splitlines()
+    header, *listed = command("list")[0].splitlines()
+    assert header.split()[:2] == ["version", "stage"]
     assert [line.split()[:2] for line in listed] == [["2", "Production"], ["1", "Archived"]]
     assert "@production" in listed[0]
     assert "@" not in listed[1]

@@ -43,8 +43,9 @@ def test_main_registers_promotes_and_scores(store: dict[str, str], tmp_path: Pat
     assert f"{NAME} version 1: None -> Staging" in said
     assert '"model_version": "1"' in said
     assert '"error": null' in said
-    listed = python("register.py", "list", env=store, cwd=PROJECT).stdout.split()
-    assert listed[:3] == ["1", "Staging", "@staging"]
+    header, version = python("register.py", "list", env=store, cwd=PROJECT).stdout.splitlines()
+    assert header.split()[:2] == ["version", "stage"]
+    assert version.split()[:3] == ["1", "Staging", "@staging"]
 
 
 def test_a_missing_parameter_is_named(store: dict[str, str], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from eye_disease.common.paths import IMPORT_ROOT
 from eye_disease.conversion.agreement import MAX_DIFFERENCE
 from eye_disease.conversion.keras2_model import read_keras2
 from eye_disease.conversion.keras2_reader import ANSWERS, MODEL
-from eye_disease.conversion.known_layers import FOREIGN, known_objects
+from eye_disease.conversion.known_layers import FOREIGN, OF_APPLICATIONS, known_objects
 from model_code.custom_objects import objects_file, read_objects
 from model_code.model_error import ModelError
 
@@ -69,14 +69,15 @@ def _of_keras3(source: Path, folder: Path, objects: dict[str, object], layers_fi
     """The source; or, where it holds well-known layers that are not Keras' own, a file of it with those that are."""
     if source.suffix not in (".keras", ".h5"):
         raise ModelError("its suffix is neither .keras nor .h5")
-    made = folder / f"own{source.suffix}"
+    names = (*FOREIGN, *OF_APPLICATIONS) if source.suffix == ".h5" else FOREIGN
+    is_known = not any(f'"{name}"' in _architecture(source) for name in names)
+    made = folder / (f"own{source.suffix}" if is_known else "own.keras")
     if layers_file:
         shutil.copyfile(layers_file, objects_file(made))
-        return Path(shutil.copyfile(source, made))
-    if not any(f'"{name}"' in _architecture(source) for name in FOREIGN):
-        return source
-    keras.models.load_model(source, compile=False, custom_objects=objects).save(made)
-    return made
+    if not is_known:
+        keras.models.load_model(source, compile=False, custom_objects=objects).save(made)
+        return made
+    return Path(shutil.copyfile(source, made)) if layers_file else source
 
 
 def _architecture(source: Path) -> str:

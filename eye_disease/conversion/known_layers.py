@@ -1,5 +1,6 @@
 """Layers and functions of other people's code that published fundus networks hold, and what does the same in Keras itself."""
 
+import importlib
 from types import ModuleType
 from typing import Any
 
@@ -16,12 +17,21 @@ _INITIALIZERS = (
 )
 FOREIGN = (*PLAIN, *_INITIALIZERS)
 """Names that Keras does not know by itself."""
+OF_APPLICATIONS = {
+    "CustomScaleLayer": "inception_resnet_v2",
+    "LayerScale": "convnext",
+    "StochasticDepth": "convnext",
+}
+"""Layers that `keras.applications` keeps to itself -> where; Keras finds them for a `.keras` file, and not for an `.h5`."""
 
 
 def known_objects(framework: ModuleType) -> dict[str, Any]:
     """Name -> class or function, for `load_model`. framework: `keras` or `tf_keras`."""
     objects = {name: getattr(framework.layers, plain) for name, plain in PLAIN.items()}
     objects |= dict.fromkeys(_INITIALIZERS, framework.initializers.VarianceScaling)
+    for name, module in OF_APPLICATIONS.items():
+        found = getattr(importlib.import_module(f"{framework.__name__}.src.applications.{module}"), name, None)
+        objects |= {name: found} if found else {}
     swish = framework.activations.swish if hasattr(framework.activations, "swish") else framework.activations.silu
     return objects | {"swish": swish, "relu6": _relu6(framework), "hard_swish": _hard_swish(framework)}
 

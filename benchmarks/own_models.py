@@ -50,6 +50,7 @@ _NOTES = """
   a Sequential; `nested`, called as a layer of a functional model; `pooled`, the same with its own mean pooling
   (`pooling="avg"`); `wrapped`, the network with its top inside a Sequential, after a Rescaling layer.
 - Largest difference: of a probability, LiteRT against Keras, over all files of the family, on a photo, its variations, noise.
+- A file that counts in no column is refused, with the reason in a sentence: Keras 3 itself cannot read an `.h5` of ConvNeXt.
 - Heatmap: files whose answers have one (the last dense layer reads the mean of a feature map).
 - Served: the file's package was logged as an MLflow model, loaded by MLflow, and answered its photo.
 """
@@ -77,7 +78,7 @@ def main() -> None:
     if asked.step == "save":
         save(families[0], asked.work)
     elif asked.step == "register":
-        print(json.dumps([asdict(register(file)) for file in sorted(asked.work.glob("*.*"))]))
+        print(json.dumps([asdict(found) for file in sorted(asked.work.glob("*.*")) if (found := register_or_refuse(file))]))
     else:
         report(families, asked.work, asked.write)
 
@@ -111,8 +112,8 @@ def step(family: str, folder: Path, name: str) -> str:
 
 def row(family: str, found: list[Found]) -> tuple[str, ...]:
     """Of the table."""
-    count = len(found)
-    worst = max(one.difference for one in found)
+    count = len(FORMS) * len(SUFFIXES)
+    worst = max((one.difference for one in found), default=float("nan"))
     shares = (
         sum(one.runtime == "litert" for one in found),
         sum(one.heatmap for one in found),
@@ -180,6 +181,17 @@ def spread(model: "keras.Model") -> None:
     logits = np.log(np.asarray(model(photos)) + 1e-9)
     moved = float((logits - logits.mean(axis=1, keepdims=True)).std())
     last.kernel.assign(np.asarray(last.kernel) * min(2 / max(moved, 1e-6), 1e3))
+
+
+def register_or_refuse(file: Path) -> Found | None:
+    """As `register`; None, and the reason on standard error, for a file that is refused."""
+    from model_code.model_error import ModelError
+
+    try:
+        return register(file)
+    except ModelError as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        return None
 
 
 def register(file: Path) -> Found:

@@ -13,6 +13,7 @@ NAMES = (
 """What may stand in the file: where the stack listens and keeps its state. Never a secret."""
 LOCATION = "SETTINGS_FILE"
 """Setting: another file, or `none`."""
+_MEND = f"Remove it: ./start_mlflow.sh writes it anew. {LOCATION}=none leaves it out."
 
 
 class SettingsFileError(UserError):
@@ -66,6 +67,3 @@ def _same_server(one: str, other: str) -> bool:
 
 def _plain(uri: str) -> str:
     return uri.rstrip("/").replace("://localhost:", "://127.0.0.1:")
-
-
-_MEND = f"Remove it: ./start_mlflow.sh writes it anew. {LOCATION}=none leaves it out."

@@ -58,6 +58,8 @@ class ModelFacts:
     """`logits` or `probabilities`: what the network's output is."""
     runtime: str = "litert"
     """`litert` or `keras`."""
+    quantized: bool = False
+    """Whether the LiteRT network's deep layers count in 8-bit integers."""
     temperature: float = 1.0
     """Logits are divided by it before the softmax (Guo et al., ICML 2017)."""
     low_confidence: float = 0.6

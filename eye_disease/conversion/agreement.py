@@ -17,8 +17,15 @@ from model_code.preprocessing import prepare, scale
 from model_code.runtime import LiteRTRuntime
 from model_code.settings import ServingSettings
 
-MAX_DIFFERENCE = 0.005
-"""Largest difference of a probability between Keras and LiteRT that registration accepts."""
+MAX_DIFFERENCE, MAX_QUANTIZED = 0.005, 0.1
+
+
+def max_difference(facts: ModelFacts) -> float:
+    """Largest difference of a probability between Keras and LiteRT that registration accepts.
+
+    A quantized network answers a little otherwise; its temperature, limits and figures are its own, not those of Keras.
+    """
+    return MAX_QUANTIZED if facts.quantized else MAX_DIFFERENCE
 
 
 class DisagreementError(UserError):
@@ -48,11 +55,11 @@ def largest_difference(package: Path, facts: ModelFacts, photo: Image.Image) -> 
     return float(np.abs(expected - given).max())
 
 
-def require_agreement(difference: float) -> None:
-    """Raises DisagreementError if a difference of probabilities is above MAX_DIFFERENCE, or not a number."""
-    if not difference <= MAX_DIFFERENCE:
+def require_agreement(difference: float, facts: ModelFacts) -> None:
+    """Raises DisagreementError if a difference of probabilities is above `max_difference`, or not a number."""
+    if not difference <= (limit := max_difference(facts)):
         raise DisagreementError(
-            f"LiteRT and Keras give probabilities up to {difference:.4f} apart; at most {MAX_DIFFERENCE} is accepted. "
+            f"LiteRT and Keras give probabilities up to {difference:.4f} apart; at most {limit} is accepted. "
             "Register the model with --runtime keras, which serves the Keras model itself."
         )
 

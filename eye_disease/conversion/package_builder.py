@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from eye_disease.common.errors import UserError
@@ -23,13 +24,16 @@ from model_code.settings import ServingSettings
 _logger = logging.getLogger(__name__)
 
 
-def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "auto") -> tuple[ModelFacts, np.ndarray | None]:
+def add_network(
+    package: Path, source: Path, facts: ModelFacts, runtime: str = "auto", examples: np.ndarray | None = None
+) -> tuple[ModelFacts, np.ndarray | None]:
     """Put a Keras file and its LiteRT form into a package folder.
 
     runtime: `litert`, `keras`, or `auto`: LiteRT, and Keras where the model cannot be converted.
+    examples: of `to_litert`; with them the LiteRT network is quantized.
 
-    Returns the facts with `output_kind` and `runtime` as found, and the class weights (D, C) for the heatmap (None where
-    the last dense layer does not read the mean of a feature map).
+    Returns the facts with `output_kind`, `runtime` and `quantized` as found, and the class weights (D, C) for the heatmap (None
+    where the last dense layer does not read the mean of a feature map).
     Raises UserError for a model that is not a single-label image classifier of `facts.classes`.
     """
     model = load_keras(source)
@@ -39,8 +43,13 @@ def add_network(package: Path, source: Path, facts: ModelFacts, runtime: str = "
     shutil.copyfile(source, kept)
     if objects_file(source).is_file():
         shutil.copyfile(objects_file(source), objects_file(kept))
-    converted = runtime != "keras" and _convert(package, model, facts.recipe.input_size, must=runtime == "litert")
-    facts = replace(facts, output_kind=anatomy.output_kind, runtime="litert" if converted else "keras")
+    converted = runtime != "keras" and _convert(package, model, facts.recipe.input_size, runtime == "litert", examples)
+    facts = replace(
+        facts,
+        output_kind=anatomy.output_kind,
+        runtime="litert" if converted else "keras",
+        quantized=converted and examples is not None,
+    )
     return facts, _class_weights(anatomy)
 
 
@@ -54,7 +63,7 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
     if facts.runtime == "litert":
         photo_image = decode(canary_photo(package), facts.recipe.working_side, settings.max_image_pixels).image
         difference = largest_difference(package, facts, photo_image)
-        require_agreement(difference)
+        require_agreement(difference, facts)
         agreement = {"largest_difference": difference, "litert_sha256": file_sha256(package / LITERT_FILE)}
         facts = replace(facts, provenance=facts.provenance | {"keras_agreement": agreement})
     facts.save(package)
@@ -66,10 +75,10 @@ def seal(package: Path, facts: ModelFacts, statistics: Statistics, photo: Path) 
     return facts
 
 
-def _convert(package: Path, model: object, input_size: int, must: bool) -> bool:
+def _convert(package: Path, model: keras.Model, input_size: int, must: bool, examples: np.ndarray | None) -> bool:
     Progress().begin("Converting to LiteRT and comparing, up to a minute or two")
     try:
-        (package / LITERT_FILE).write_bytes(to_litert(model, input_size))
+        (package / LITERT_FILE).write_bytes(to_litert(model, input_size, examples))
     except Exception as error:  # the converter's kinds of error are not documented
         if must:
             raise UserError(f"LiteRT cannot convert this model ({type(error).__name__}: {error}).") from error

@@ -50,7 +50,8 @@ def model(version: FetchedVersion) -> list[str]:
     """Where it comes from and how it runs."""
     facts, recipe = version.facts, version.facts.recipe
     kept = facts.provenance.get("keras_agreement", {})
-    agreed = f", probabilities at most {kept['largest_difference']:.2g} from Keras'" if kept else ""
+    agreed = ", deep layers in 8-bit integers" if facts.quantized else ""
+    agreed += f", probabilities at most {kept['largest_difference']:.2g} from Keras'" if kept else ""
     return [
         "| | |",
         "|---|---|",

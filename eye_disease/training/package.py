@@ -13,6 +13,7 @@ import pyarrow as pa
 from scipy.special import softmax
 
 from eye_disease.conversion.package_builder import add_network, seal
+from eye_disease.conversion.quantization import EXAMPLES
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.parts import Answers as LabelledAnswers
@@ -28,6 +29,7 @@ from model_code.classifier import Classifier
 from model_code.decision import HEALTHY, decide, report_score
 from model_code.identity import UNREGISTERED_VERSION
 from model_code.package import CANARY_PHOTO, ModelFacts, OtherFinding, Statistics
+from model_code.preprocessing import scale
 from model_code.promise import Promise
 from model_code.settings import ServingSettings
 
@@ -46,7 +48,14 @@ class Finished:
 
 
 def finish(
-    network: Path, photos: Photos, folder: Path, canary: Path, output: Path, facts: ModelFacts, targets: Targets
+    network: Path,
+    photos: Photos,
+    folder: Path,
+    canary: Path,
+    output: Path,
+    facts: ModelFacts,
+    targets: Targets,
+    quantize: bool = False,
 ) -> Finished:
     """Write the model package of a trained network into `output`.
 
@@ -56,7 +65,8 @@ def finish(
     training, validation = photos.of("train"), photos.of("val")
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary)
-        facts, class_weights = add_network(package, network, facts, runtime="litert")
+        examples = _examples(training) if quantize else None
+        facts, class_weights = add_network(package, network, facts, "litert", examples)
         packaged = PackagedNetwork(package, photos, folder)
         learned, seen = packaged.plain(training.rows), packaged.plain(validation.rows)
         logits = seen["output"]
@@ -86,6 +96,12 @@ def finish(
         for path in package.iterdir():
             shutil.copyfile(path, output / path.name)
     return Finished(facts, figures, probabilities)
+
+
+def _examples(photos: Photos) -> np.ndarray:
+    """float32 (N, S, S, 3): scaled photos that a network is quantized by."""
+    some = photos.rows.sample(min(EXAMPLES, len(photos.rows)), random_state=1)
+    return np.concatenate([scale(view, photos.recipe) for view in photos.views_of(some)])
 
 
 def _known(logits: np.ndarray, figures: Figures, photos: Photos) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Training:
     """Photos that are not of exactly one class; see training.targets for their labels."""
     teachers: tuple[str, ...] = ()
     """`.keras` files whose mean answer is half of every label."""
+    quantize: bool = False
+    """See conversion.quantization; may differ when a training is resumed. A version as base brings its own."""
     drop_bad: bool = False
     validation_share: float = 0.15
     description: str = ""
@@ -108,7 +110,14 @@ def run(training: Training) -> Finished:
         history = _train(training, photos, tracks)
         facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
         finished = finish(
-            _blended(training), photos, training.folder, training.canary, training.output, facts, training.targets
+            _blended(training),
+            photos,
+            training.folder,
+            training.canary,
+            training.output,
+            facts,
+            training.targets,
+            training.quantize,
         )
         if tracks:
             tracking.log_result(finished, history, photos, work)
@@ -126,7 +135,8 @@ def _resolved(training: Training) -> tuple[Training, Recipe]:
                 "Train its Keras file with --base FILE.keras instead."
             )
         base = str(keras_file(version.package))
-        return replace(training, base=base, classes=training.classes or facts.classes, size=recipe.input_size), recipe
+        classes, quantize = training.classes or facts.classes, training.quantize or facts.quantized
+        return replace(training, base=base, classes=classes, size=recipe.input_size, quantize=quantize), recipe
     scaling = "none" if networks.is_file(training.base) else networks.scaling_of(training.base)
     return training, Recipe(training.size, scaling=scaling)
 

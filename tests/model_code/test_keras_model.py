@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,13 +357,17 @@ def test_a_litert_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None
         seal(package, facts, Statistics(class_weights), CANARY)
 
 
-@pytest.mark.parametrize(("difference", "agrees"), [(0.0, True), (0.005, True), (0.0051, False), (float("nan"), False)])
-def test_agreement_has_a_limit(difference: float, agrees: bool) -> None:
-    if agrees:
-        require_agreement(difference)
-    else:
-        with pytest.raises(DisagreementError):
-            require_agreement(difference)
+@pytest.mark.parametrize(
+    ("difference", "in_float", "quantized"),
+    [(0.0, True, True), (0.005, True, True), (0.0051, False, True), (0.11, False, False), (float("nan"), False, False)],
+)
+def test_agreement_has_a_limit(difference: float, in_float: bool, quantized: bool) -> None:
+    for facts, agrees in ((FACTS, in_float), (replace(FACTS, quantized=True), quantized)):
+        if agrees:
+            require_agreement(difference, facts)
+        else:
+            with pytest.raises(DisagreementError):
+                require_agreement(difference, facts)
 
 
 @pytest.mark.parametrize("scaling", ["tf", "torch", "caffe"])

@@ -7,7 +7,7 @@ import sys
 from mlflow.models import Model
 
 from eye_disease.common.paths import IMPORT_ROOT, SAMPLE_PHOTO
-from eye_disease.conversion.agreement import MAX_DIFFERENCE
+from eye_disease.conversion.agreement import max_difference
 from eye_disease.registry.gate.checks import Check, answer_problem
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import Trial, TrialError
@@ -46,7 +46,8 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
 
     recompute: compare once more, in a process of its own, where TensorFlow is installed.
     """
-    name, limit = "LiteRT against Keras", f"probabilities at most {MAX_DIFFERENCE} apart"
+    largest = max_difference(version.facts)
+    name, limit = "LiteRT against Keras", f"probabilities at most {largest} apart"
     if version.facts.runtime != "litert":
         return Check.fact(name, "served by Keras itself", limit)
     kept = version.facts.provenance.get("keras_agreement", {})
@@ -59,7 +60,7 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
         if done.returncode != 0:
             return Check.fact(name, "unknown", limit, (done.stderr.strip() or "no output").splitlines()[-1][:300])
         difference, how = float(done.stdout.split()[-1]), "compared now"
-    problem = "" if difference <= MAX_DIFFERENCE else f"probabilities are up to {difference:.4f} apart"
+    problem = "" if difference <= largest else f"probabilities are up to {difference:.4f} apart"
     return Check.fact(name, f"{difference:.2g} apart, {how}", limit, problem)
 
 

@@ -48,20 +48,20 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
     Raises TrackingUnavailableError if it was deleted, MlflowException.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, tags=_KIND))
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
             return experiment_id(client, name)  # somebody else was first
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingUnavailableError(
             f"The experiment {one_line(name)} was deleted. Restore it: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 @contextmanager
@@ -102,9 +102,9 @@ def is_unanswered(error: MlflowException) -> bool:
 
 def unanswered(error: Exception) -> str:
     """That the server does not answer, with its address and the cause, in a sentence."""
-    said = str(error)
-    address = re.search(r"API request to (https?://[^/\s]+)", said)
-    causes = _CAUSES.findall(said)
+    message = str(error)
+    address = re.search(r"API request to (https?://[^/\s]+)", message)
+    causes = _CAUSES.findall(message)
     where = address[1] if address else mlflow.get_tracking_uri()
     return f"MLflow at {hide_secrets(where)} does not answer ({causes[-1] if causes else first_line(error)})."
 

@@ -23,10 +23,12 @@ LEFT_OUT = "left_out"
 
 def of_folder(folder: Path) -> pd.DataFrame:
     """The manifest of a folder with one subfolder a class; `attrs` has LEFT_OUT. Raises DataError as `class_folders.scan`."""
-    found = scan(folder)
-    rows = pd.DataFrame({"path": [path.as_posix() for path in found.photos], "label": [path.parts[0] for path in found.photos]})
+    folders = scan(folder)
+    rows = pd.DataFrame(
+        {"path": [path.as_posix() for path in folders.photos], "label": [path.parts[0] for path in folders.photos]}
+    )
     rows = _completed(rows)
-    rows.attrs[LEFT_OUT] = found.left_out
+    rows.attrs[LEFT_OUT] = folders.left_out
     return rows
 
 

@@ -12,8 +12,8 @@ from eye_disease.common.lock import only_run
 from eye_disease.comparison.decision import Decision, decide
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.photo_answers import PhotoAnswers, read_photo_answers
-from eye_disease.evaluation.anytime import Outcomes
 from eye_disease.evaluation.multiple import holm
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories

@@ -8,7 +8,7 @@ import numpy as np
 
 from eye_disease.common.text import clean
 from eye_disease.comparison.limits import CompareLimits
-from eye_disease.evaluation.anytime import Outcomes, interval, log_evidence_better, log_evidence_worse
+from eye_disease.evaluation.paired import Outcomes, interval, log_evidence_better, log_evidence_worse
 
 Choice = Literal["promote", "keep", "not enough evidence yet"]
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.records.labels import Labels
 from eye_disease.records.store import RecordStore
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from eye_disease.common.tables import TableError, read_table, some
-from eye_disease.evaluation.class_folders import DataError, scan
+from eye_disease.evaluation.class_folders import scan
+from eye_disease.evaluation.photo_files import DataError
 
 __all__ = ["COLUMNS", "FEEDBACK", "LEFT_OUT", "SPLITS", "DataError", "of_folder", "read_manifest", "some", "whole_table"]
 

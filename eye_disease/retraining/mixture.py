@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from eye_disease.evaluation.manifest import FEEDBACK, DataError, read_manifest
-from eye_disease.evaluation.photos_by_content import hash_photos, photo_files
+from eye_disease.evaluation.photo_files import hash_photos, photo_files
 from eye_disease.retraining.labelled_photos import Feedback
 from eye_disease.retraining.patients import read_patients
 

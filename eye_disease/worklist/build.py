@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eye_disease.common.errors import UserError
-from eye_disease.evaluation.photos_by_content import hash_photos, photo_files
+from eye_disease.evaluation.photo_files import hash_photos, photo_files
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.worklist.candidates import candidates

@@ -16,7 +16,7 @@ from eye_disease.comparison.compare import CompareError, Comparison, compare
 from eye_disease.comparison.decision import decide
 from eye_disease.comparison.limits import CompareLimits
 from eye_disease.comparison.report import metrics, rows, text
-from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory

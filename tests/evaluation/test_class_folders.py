@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eye_disease.evaluation.class_folders import BESIDE, NESTED, DataError, scan, summary
-from eye_disease.evaluation.photo_files import NO_PHOTO, SYSTEM, files_below, why_no_photo
+from eye_disease.evaluation.class_folders import BESIDE, NESTED, scan, summary
+from eye_disease.evaluation.photo_files import NO_PHOTO, SYSTEM, DataError, files_below, why_no_photo
 
 HEIC = b"\0\0\0\x18ftypheic" + bytes(200)
 

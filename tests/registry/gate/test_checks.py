@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
 
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
-from eye_disease.evaluation.paired import Paired
 from eye_disease.evaluation.parts import Answers
 from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
 from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
@@ -26,22 +24,6 @@ from tests.support.photos import PACKAGE
 
 CLASSES = ("a", "b")
 SETTINGS = GateSettings(min_photos=10, min_accuracy=0.7, min_macro_f1=0.7, min_recall=0.6, max_calibration_error=0.3)
-
-
-@pytest.mark.parametrize(("lost", "won"), [(10, 2), (5, 5), (0, 7), (1, 0), (40, 22)])
-def test_the_paired_test_is_the_exact_binomial_on_pairs_that_differ(lost: int, won: int) -> None:
-    before = np.array([True] * lost + [False] * won + [True] * 30 + [False] * 4)
-    now = np.array([False] * lost + [True] * won + [True] * 30 + [False] * 4)
-    found = Paired.of(before, now)
-    assert (found.lost, found.won) == (lost, won)
-    assert found.p_worse == pytest.approx(binom.sf(lost - 1, lost + won, 0.5))
-
-
-def test_the_paired_test_of_a_worked_example() -> None:
-    """Ten heads or more in twelve throws: (66 + 12 + 1) / 4096."""
-    found = Paired.of(np.arange(12) < 10, np.arange(12) >= 10)
-    assert found.p_worse == pytest.approx(79 / 4096)
-    assert Paired.of(np.ones(5, bool), np.ones(5, bool)).p_worse == 1
 
 
 def test_a_limit_itself_passes_and_what_is_no_number_does_not() -> None:

@@ -13,8 +13,7 @@ from eye_disease.cli import drift as drift_job
 from eye_disease.common.errors import BusyError, TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.comparison.compare import CompareError, Comparison, compare
-from eye_disease.comparison.decision import decide
-from eye_disease.comparison.limits import CompareLimits
+from eye_disease.comparison.decision import CompareLimits, decide
 from eye_disease.comparison.report import metrics, rows, text
 from eye_disease.evaluation.paired import Outcomes
 from eye_disease.monitoring.alarm import AlarmState

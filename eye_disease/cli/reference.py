@@ -21,8 +21,7 @@ from eye_disease.monitoring.metrics import PREDICTION_METRICS, WINDOW_METRICS
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.tags import RUN_TAGS, VERSION_TAGS
-from eye_disease.retraining.run import TooFewLabelsError
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.run import RetrainSettings, TooFewLabelsError
 from eye_disease.serving.settings import RegistrySettings
 from eye_disease.training.loop import Schedule
 from eye_disease.verdict.limits import DriftLimits

@@ -30,9 +30,8 @@ from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
 from eye_disease.registry.versions import VersionError, look, resolve_version, version_in_production
 from eye_disease.retraining import run as retraining
-from eye_disease.retraining.base import labels_used_until
-from eye_disease.retraining.run import Retraining, TooFewLabelsError, retrain
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.labelled_photos import labels_used_until
+from eye_disease.retraining.run import Retraining, RetrainSettings, TooFewLabelsError, retrain
 from eye_disease.training import tracking as tracking_of_training
 from eye_disease.training.loop import Schedule, read_history
 from eye_disease.training.package import Finished

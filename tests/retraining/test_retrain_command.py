@@ -8,9 +8,9 @@ import pytest
 from eye_disease.cli import retrain as cli
 from eye_disease.common.errors import BusyError
 from eye_disease.registry.gate.gate import GateError
-from eye_disease.retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.run import GENTLE, Retrained, Retraining, RetrainSettings, TooFewLabelsError
 from eye_disease.training.loop import Schedule
+from model_code.errors import SettingError
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_exit_statuses_and_last_words(
 def test_a_gentle_schedule_is_the_default() -> None:
     assert GENTLE.learning_rate < Schedule().learning_rate / 5
     assert GENTLE.epochs < Schedule().epochs / 4
+
+
+def test_settings() -> None:
+    assert RetrainSettings.from_env({}) == RetrainSettings(min_labels=50, promote=False)
+    env = {"RETRAIN_MIN_LABELS": "8", "RETRAIN_PROMOTE": "true"}
+    assert RetrainSettings.from_env(env) == RetrainSettings(min_labels=8, promote=True)
+    with pytest.raises(SettingError, match=r"RETRAIN_PROMOTE=.maybe."):
+        RetrainSettings.from_env({"RETRAIN_PROMOTE": "maybe"})

@@ -14,8 +14,6 @@ from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
 from eye_disease.retraining.labelled_photos import Feedback, LabelledDigest, join, read_feedback
 from eye_disease.retraining.mixture import HELD_OUT, Mixture, mix
-from eye_disease.retraining.settings import RetrainSettings
-from model_code.errors import SettingError
 from tests.support.logs import MODEL, NOON, append, failed, minutes, record
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -183,11 +181,3 @@ def test_what_cannot_be_used_is_said(clinic: Clinic, tmp_path: Path, what: str, 
         patients.write_text("file,patient\na.jpg,1\n")
     with pytest.raises(DataError, match=said):
         clinic.mix(patients)
-
-
-def test_settings() -> None:
-    assert RetrainSettings.from_env({}) == RetrainSettings(min_labels=50, promote=False)
-    env = {"RETRAIN_MIN_LABELS": "8", "RETRAIN_PROMOTE": "true"}
-    assert RetrainSettings.from_env(env) == RetrainSettings(min_labels=8, promote=True)
-    with pytest.raises(SettingError, match=r"RETRAIN_PROMOTE=.maybe."):
-        RetrainSettings.from_env({"RETRAIN_PROMOTE": "maybe"})

@@ -111,7 +111,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
 
 def last_good(records: list[Transition], seen: Seen, current: str) -> str | None:
     """The version that was last in Production, is not `current`, still exists, and was not rolled back since it came there."""
-    held: list[str] = []
+    champions: list[str] = []
     bad: set[str] = set()
     for step in finished(records):
         if step.target != "Production":
@@ -119,9 +119,10 @@ def last_good(records: list[Transition], seen: Seen, current: str) -> str | None
         if step.kind == "rollback":
             bad |= set(step.replaced)
         bad.discard(step.version)
-        held.append(step.version)
+        champions.append(step.version)
     return next(
-        (version for version in reversed(held) if version != current and version not in bad and version in seen.stages), None
+        (version for version in reversed(champions) if version != current and version not in bad and version in seen.stages),
+        None,
     )
 
 
@@ -178,11 +179,11 @@ def _require_champion(name: str, judged_against: str | None, mover: Mover) -> No
 def _require_same_files(name: str, version: str, digest: str, records: list[Transition]) -> None:
     if not digest:
         return
-    known = [step for step in records if step.version == version and step.digest]
-    if known and known[-1].digest != digest:
+    earlier = [step for step in records if step.version == version and step.digest]
+    if earlier and earlier[-1].digest != digest:
         raise StageError(
-            f"The files of {name} version {version} are not those of transition {known[-1].number} "
-            f"(SHA-256 {digest[:12]}, then: {known[-1].digest[:12]}). They were changed after that: register the model again."
+            f"The files of {name} version {version} are not those of transition {earlier[-1].number} "
+            f"(SHA-256 {digest[:12]}, then: {earlier[-1].digest[:12]}). They were changed after that: register the model again."
         )
 
 

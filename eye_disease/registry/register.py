@@ -82,11 +82,11 @@ def _require_checked_litert(package: Path, facts: ModelFacts) -> None:
     if facts.runtime != "litert":
         return
     checked = facts.provenance.get("keras_agreement", {}).get("litert_sha256")
-    given = file_sha256(package / LITERT_FILE)
-    if given != checked:
+    digest = file_sha256(package / LITERT_FILE)
+    if digest != checked:
         raise RegistrationError(
             f"{package / LITERT_FILE} is not the file that was compared with its Keras source "
-            f"(SHA-256 {given[:12]}, compared: {str(checked)[:12]}). Build the package again from the Keras file."
+            f"(SHA-256 {digest[:12]}, compared: {str(checked)[:12]}). Build the package again from the Keras file."
         )
 
 

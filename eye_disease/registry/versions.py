@@ -67,7 +67,7 @@ class Seen:
 
     def holder(self, stage: str) -> str | None:
         """The version that `models:/NAME/<stage>` gives: MLflow takes the highest number where several are in a stage."""
-        return max((version for version, held in self.stages.items() if held == stage), key=int, default=None)
+        return max((version for version, its_stage in self.stages.items() if its_stage == stage), key=int, default=None)
 
     def disagreements(self) -> list[str]:
         """A sentence for each stage whose alias points elsewhere; empty if all agree."""
@@ -147,8 +147,8 @@ def fetch_package_files(name: str, version: str, files: Sequence[str], below: Pa
     uri = f"models:/{name}/{version}/{package_of(Path()).as_posix()}"
     package = package_of(below)
     package.mkdir(parents=True, exist_ok=True)
-    held = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(uri)}
-    for file in sorted(held.intersection(files)):
+    present = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(uri)}
+    for file in sorted(present.intersection(files)):
         mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=str(below))
     return package
 
@@ -184,10 +184,10 @@ def version_in_production(name: str, timeout_seconds: int) -> str | None:
     """
     try:
         with tracking_call(timeout_seconds):
-            found = in_stage(name, "Production")
+            version = in_stage(name, "Production")
     except StageError as error:
         raise TrackingUnavailableError(str(error)) from error
-    return found.version if found else None
+    return version.version if version else None
 
 
 def list_versions(name: str) -> list[VersionSummary]:
@@ -218,16 +218,16 @@ def resolve_version(uri: str) -> tuple[str, str]:
     match = re.fullmatch(r"models:/([^/@]+)(?:/([^/@]+)|@([^/@]+))", uri)
     if match is None:
         raise VersionError(f"{uri!r} names no version. Expected models:/NAME/Production, models:/NAME/3 or models:/NAME@alias.")
-    name, wanted, alias = match.groups()
+    name, target, alias = match.groups()
     client = MlflowClient()
     seen = look(client, name)
     if alias:
         with explained(f"Reading {uri}", VersionError):
             return name, str(client.get_model_version_by_alias(name, alias).version)
-    version = seen.holder(wanted) if wanted in STAGES else wanted
+    version = seen.holder(target) if target in STAGES else target
     if version is None or version not in seen.stages:
         raise VersionError(
-            f"{uri}: {name} has no version {'in ' if wanted in STAGES else ''}{wanted}. Promote or register one first."
+            f"{uri}: {name} has no version {'in ' if target in STAGES else ''}{target}. Promote or register one first."
         )
     return name, version
 

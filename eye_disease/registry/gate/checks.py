@@ -125,10 +125,10 @@ def _group_gap(kind: str, groups: Groups, settings: GateSettings) -> Check:
     if not unfair:
         largest = next((gap for gap in groups.gaps if gap.kind == kind and gap.loss > 0), None)
         return Check.fact(name, f"within chance, the largest: {largest}" if largest else "no gap", limit)
-    said = "; ".join(str(gap) for gap in unfair)
+    sentence = "; ".join(str(gap) for gap in unfair)
     if allowed is not None and unfair[0].loss > allowed + _ROUNDING:
-        return Check.fact(name, f"gap {unfair[0].loss:.3f}", limit, said)
-    return replace(Check.fact(name, f"gap {unfair[0].loss:.3f}", limit), warning=f"{name}: {said}")
+        return Check.fact(name, f"gap {unfair[0].loss:.3f}", limit, sentence)
+    return replace(Check.fact(name, f"gap {unfair[0].loss:.3f}", limit), warning=f"{name}: {sentence}")
 
 
 def paired(production: Judged, candidate: Judged, settings: GateSettings) -> list[Check]:

@@ -30,8 +30,8 @@ def evidence_run(name: str, version: str, tags: Mapping[str, str]) -> Iterator[s
     client = MlflowClient()
     # `mlflow run` has chosen the experiment already.
     experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id(client, experiment_name())
-    known = {"gate.model": name, "gate.version": version, **tags}
-    run_id = client.create_run(experiment, tags=known, run_name=f"gate {name} {version}").info.run_id
+    all_tags = {"gate.model": name, "gate.version": version, **tags}
+    run_id = client.create_run(experiment, tags=all_tags, run_name=f"gate {name} {version}").info.run_id
     status = "FAILED"
     try:
         yield run_id

@@ -50,14 +50,14 @@ def judge_by_photos(
     Raises DataError for labels that are not among `classes`, and where no photo can be read.
     """
     codes = photos.codes(classes)
-    read = _read(answers)
-    read_before = read if production is None else _read(production)
-    both = read & read_before
+    readable = _readable(answers)
+    readable_before = readable if production is None else _readable(production)
+    both = readable & readable_before
     if not both.any():
         raise DataError(f"None of the {len(both)} labelled photos can be read. Expected JPEG, PNG, BMP, TIFF or WebP files.")
     labels, rows = codes[both], photos.rows[both].reset_index(drop=True)
     candidate = _judged(answers, classes, both, labels, rows)
-    checks = [*_reading(answers, read, read_before), *absolute(candidate.figures, classes, settings)]
+    checks = [*_reading_checks(answers, readable, readable_before), *absolute(candidate.figures, classes, settings)]
     checks += fairness(candidate.breakdown.groups, settings)
     basis = f"{int(both.sum())} labelled photos (set {photos.digest[:_SHA256_SHOWN]})"
     if photos.twice or photos.contradictory:
@@ -102,31 +102,31 @@ def comparable(candidate: FetchedVersion, production: FetchedVersion | None, lab
     return Check.fact(name, f"with version {production.version}, on the same photos", limit)
 
 
-def _read(answers: Answers) -> np.ndarray:
+def _readable(answers: Answers) -> np.ndarray:
     return np.array([not answer["error_code"] for answer in answers])
 
 
-def _reading(answers: Answers, read: np.ndarray, read_before: np.ndarray) -> list[Check]:
+def _reading_checks(answers: Answers, readable: np.ndarray, readable_before: np.ndarray) -> list[Check]:
     codes = np.array([answer["error_code"] or "" for answer in answers])
-    failed = (codes == "internal_error") | (~read & read_before)
-    unreadable = ~read & ~failed
+    failed = (codes == "internal_error") | (~readable & readable_before)
+    unreadable = ~readable & ~failed
     kinds = ", ".join(f"{code} {n}" for code, n in sorted(Counter(codes[unreadable].tolist()).items()))
     share = float(unreadable.mean())
-    said = f"{unreadable.sum()} of {len(codes)} photos" + (f" ({kinds})" if kinds else "")
-    problem = f"{said} cannot be read: correct the set" if share > MAX_UNREADABLE_SHARE else ""
+    unreadable_of_all = f"{unreadable.sum()} of {len(codes)} photos" + (f" ({kinds})" if kinds else "")
+    problem = f"{unreadable_of_all} cannot be read: correct the set" if share > MAX_UNREADABLE_SHARE else ""
     return [
         Check.at_most("photos that it fails on", int(failed.sum()), 0, "no setting", len(codes)),
-        Check.fact("unreadable photos", said, f"at most {MAX_UNREADABLE_SHARE:.0%}", problem),
+        Check.fact("unreadable photos", unreadable_of_all, f"at most {MAX_UNREADABLE_SHARE:.0%}", problem),
     ]
 
 
 def _judged(answers: Answers, classes: tuple[str, ...], chosen: np.ndarray, labels: np.ndarray, rows: pd.DataFrame) -> Judged:
     """chosen: bool, of the answers; labels int (N,) and rows: of the photos chosen."""
-    kept = [answer for answer, keep in zip(answers, chosen, strict=True) if keep]
-    found = LabelledAnswers.of_rows(classes, kept, rows)
-    probabilities = found.probabilities
-    figures = measure(probabilities, labels, classes, found.column("source"))
-    return Judged(probabilities, probabilities.argmax(axis=1) == labels, figures, Breakdown.of(found))
+    compared = [answer for answer, keep in zip(answers, chosen, strict=True) if keep]
+    labelled = LabelledAnswers.of_rows(classes, compared, rows)
+    probabilities = labelled.probabilities
+    figures = measure(probabilities, labels, classes, labelled.column("source"))
+    return Judged(probabilities, probabilities.argmax(axis=1) == labels, figures, Breakdown.of(labelled))
 
 
 def _changed(rows: pd.DataFrame, before: Judged, now: Judged, classes: tuple[str, ...]) -> pd.DataFrame:

@@ -50,10 +50,10 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
     name, limit = "LiteRT against Keras", f"probabilities at most {largest} apart"
     if version.facts.runtime != "litert":
         return Check.fact(name, "served by Keras itself", limit)
-    kept = version.facts.provenance.get("keras_agreement", {})
-    if kept.get("litert_sha256") != file_sha256(version.package / LITERT_FILE):
+    recorded = version.facts.provenance.get("keras_agreement", {})
+    if recorded.get("litert_sha256") != file_sha256(version.package / LITERT_FILE):
         return Check.fact(name, "not compared", limit, "the LiteRT file is not the one that was compared with its Keras source")
-    difference, how = kept["largest_difference"], "as recorded when it was converted"
+    difference, how = recorded["largest_difference"], "as recorded when it was converted"
     if recompute and importlib.util.find_spec("tensorflow"):
         command = [sys.executable, "-m", "eye_disease.conversion.agreement", str(version.package)]
         done = subprocess.run(command, cwd=IMPORT_ROOT, capture_output=True, text=True, check=False)
@@ -65,6 +65,6 @@ def agreement(version: FetchedVersion, recompute: bool) -> Check:
 
 
 def _signature(version: FetchedVersion) -> Check:
-    given, expected = Model.load(str(version.folder)).signature, signature(version.facts.classes)
-    problem = "" if given == expected else "columns or params are not those of the contract: register the package again"
+    actual, expected = Model.load(str(version.folder)).signature, signature(version.facts.classes)
+    problem = "" if actual == expected else "columns or params are not those of the contract: register the package again"
     return Check.fact("signature", "the contract's" if not problem else "another", "the contract's", problem)

@@ -86,16 +86,16 @@ class Mover:
         return self.history.close(step, done=True, mended=broken_off)
 
     def _tag(self, step: Transition) -> None:
-        said = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
+        note = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
         if step.kind == "rollback":
             for bad in step.replaced:
-                self._client.set_model_version_tag(self.name, bad, ROLLED_BACK_TAG, said)
+                self._client.set_model_version_tag(self.name, bad, ROLLED_BACK_TAG, note)
         if step.kind == "force":
-            self._client.set_model_version_tag(self.name, step.version, FORCED_TAG, said)
+            self._client.set_model_version_tag(self.name, step.version, FORCED_TAG, note)
         if step.kind in ("promote", "force") and step.target == "Production":
             outdated = (ROLLED_BACK_TAG, FORCED_TAG) if step.kind == "promote" else (ROLLED_BACK_TAG,)
-            held = self._client.get_model_version(self.name, step.version).tags
-            for tag in [tag for tag in outdated if tag in held]:
+            tags = self._client.get_model_version(self.name, step.version).tags
+            for tag in [tag for tag in outdated if tag in tags]:
                 self._client.delete_model_version_tag(self.name, step.version, tag)
 
 
@@ -115,21 +115,21 @@ def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
 
 def unrecorded(records: list[Transition], seen: Seen) -> list[Transition]:
     """Steps made in MLflow itself: what the registry holds and the finished records do not add up to."""
-    held = replay(records)
+    recorded = replay(records)
     now = datetime.now(UTC)
-    reason = "made in MLflow's UI or API" if held.stages else "found when this history began"
+    reason = "made in MLflow's UI or API" if recorded.stages else "found when this history began"
     step = Transition("", "", "", "outside", reason, who="unknown", started=now)
-    found = []
-    for version in sorted(seen.stages.keys() | held.stages.keys(), key=int):
-        before, after = held.stage(version), seen.stages.get(version, _DELETED)
+    steps = []
+    for version in sorted(seen.stages.keys() | recorded.stages.keys(), key=int):
+        before, after = recorded.stage(version), seen.stages.get(version, _DELETED)
         if before != after and not (before == NO_STAGE and after == _DELETED):
-            found.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
+            steps.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
     for alias in ALIASES.values():
-        was, is_now = held.aliases.get(alias), seen.aliases.get(alias)
+        was, is_now = recorded.aliases.get(alias), seen.aliases.get(alias)
         if was != is_now:
             away = replace(step, version=was or "", source=f"@{alias}", target="")
-            found.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))
-    return found
+            steps.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))
+    return steps
 
 
 def _move_stage(client: MlflowClient, name: str, step: Transition) -> None:

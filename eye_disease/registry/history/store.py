@@ -41,12 +41,12 @@ class History:
         """All of them in order, those deleted in MLflow's UI too; empty if there are none."""
         if self._client.get_experiment_by_name(self.experiment) is None:
             return []
-        found, token = [], None
+        records, token = [], None
         while True:
             page = self._client.search_runs([self._experiment_id], "", ViewType.ALL, max_results=1000, page_token=token)
-            found += [Transition.from_run(run) for run in page]
+            records += [Transition.from_run(run) for run in page]
             if not (token := page.token):
-                return sorted(found, key=lambda step: step.number)
+                return sorted(records, key=lambda step: step.number)
 
     def begin(self, step: Transition, after: Sequence[Transition]) -> Transition:
         """Write a record as an intention, in one call; returns it with its number and run. Only under the lock.

@@ -125,15 +125,15 @@ class Held:
 
     def holder(self, stage: str) -> str | None:
         """The version in a stage; the highest number if there are several, as in MLflow."""
-        return max((version for version, held in self.stages.items() if held == stage), key=int, default=None)
+        return max((version for version, its_stage in self.stages.items() if its_stage == stage), key=int, default=None)
 
 
 def replay(records: Iterable[Transition]) -> Held:
     """What the finished ones among the records add up to."""
-    held = Held()
+    recorded = Held()
     for step in finished(records):
-        held.apply(step)
-    return held
+        recorded.apply(step)
+    return recorded
 
 
 def finished(records: Iterable[Transition]) -> Iterator[Transition]:

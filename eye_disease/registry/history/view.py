@@ -49,14 +49,14 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
     if not until:
         first = f"The first record is of {_time(records[0].started)}." if records else "There are no records."
         return [f"Nothing is known of {_time(when)}. {first}"]
-    held = replay(until)
-    said = []
+    recorded = replay(until)
+    sentences = []
     for stage, alias in ALIASES.items():
-        version, pointed = held.holder(stage), held.aliases.get(alias)
-        said.append(f"{stage}: {_since(until, version, stage) if version else 'no version'}")
+        version, pointed = recorded.holder(stage), recorded.aliases.get(alias)
+        sentences.append(f"{stage}: {_since(until, version, stage) if version else 'no version'}")
         if pointed != version:
-            said.append(f"@{alias}: {f'version {pointed}' if pointed else 'no version'}, moved in MLflow's UI or API")
-    return said
+            sentences.append(f"@{alias}: {f'version {pointed}' if pointed else 'no version'}, moved in MLflow's UI or API")
+    return sentences
 
 
 def row(step: Transition) -> tuple[str, ...]:
@@ -112,10 +112,10 @@ def _notes(records: list[Transition], seen: Seen) -> list[str]:
 
 def _since(records: Sequence[Transition], version: str, stage: str) -> str:
     step = [step for step in finished(records) if (step.version, step.target) == (version, stage)][-1]
-    what = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {one_line(step.who)})"
+    sentence = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {one_line(step.who)})"
     if step.kind != "outside" or step.seen is None:
-        return what
-    return f"{what}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"
+        return sentence
+    return f"{sentence}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"
 
 
 def _not_recorded(step: Transition) -> str:

@@ -14,8 +14,8 @@ from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.gate.checks import Check
-from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.gate.checks import GateCheck
+from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.versions import FetchedVersion
 from model_code.decision import HEALTHY
 from model_code.package import ModelFacts, Statistics
@@ -28,7 +28,7 @@ _ALPHA = 0.05
 _UNKNOWN = "not recorded"
 
 
-def figures_of(facts: ModelFacts, judgement: Judgement | None) -> Figures | None:
+def figures_of(facts: ModelFacts, judgement: GateJudgement | None) -> Figures | None:
     """Those of the gate's labelled photos, else the package's own."""
     if judgement and judgement.candidate:
         return judgement.candidate.figures
@@ -82,7 +82,7 @@ def data(facts: ModelFacts) -> list[str]:
     return [*lines, "", f"The {photos} photos are of {groups} groups (patients); none lies in both splits."]
 
 
-def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[str]:
+def figures_table(figures: Figures | None, judgement: GateJudgement | None) -> list[str]:
     """Shares with 95 % intervals."""
     if figures is None:
         return ["Unknown: the package keeps no validation figures and the gate has not judged it on labelled photos."]
@@ -102,7 +102,7 @@ def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[
     ]
 
 
-def breakdown_of(facts: ModelFacts, judgement: Judgement | None) -> Breakdown | None:
+def breakdown_of(facts: ModelFacts, judgement: GateJudgement | None) -> Breakdown | None:
     """That of the gate's labelled photos, else the package's own; None where neither has one."""
     if judgement and judgement.candidate:
         return judgement.candidate.breakdown
@@ -260,7 +260,7 @@ def _confounded(facts: ModelFacts) -> list[str]:
     ]
 
 
-def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
+def gate(judgement: GateJudgement | None, checks: Sequence[GateCheck]) -> list[str]:
     """The verdict, and the checks that are given."""
     if judgement is None:
         return ["Has not run on this version yet."]

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from eye_disease.common.text import clean
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import ancestors
-from eye_disease.registry.gate.checks import Check
-from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.gate.checks import GateCheck
+from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.versions import FetchedVersion
 
 AUTHORS_CARD = "MODEL_CARD.md"
@@ -23,7 +23,7 @@ _WARNING = "**For research. Not a medical device, not for diagnosis.**"
 
 
 def publish_card(
-    version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()
+    version: FetchedVersion, run_id: str, judgement: GateJudgement | None = None, checks: Sequence[GateCheck] = ()
 ) -> None:
     """Log the card to a run and make its essence the version's description. judgement, checks: of the gate, if it has run."""
     client = MlflowClient()
@@ -31,7 +31,7 @@ def publish_card(
     client.update_model_version(version.name, version.version, description(version, run_id, judgement, checks))
 
 
-def model_card(version: FetchedVersion, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
+def model_card(version: FetchedVersion, judgement: GateJudgement | None = None, checks: Sequence[GateCheck] = ()) -> str:
     """The whole card, Markdown."""
     facts, figures = version.facts, sections.figures_of(version.facts, judgement)
     breakdown = sections.breakdown_of(facts, judgement)
@@ -56,7 +56,9 @@ def model_card(version: FetchedVersion, judgement: Judgement | None = None, chec
     return f"# {clean(version.name)}, version {version.version}\n\n{_WARNING}\n\n{body}\n"
 
 
-def description(version: FetchedVersion, run_id: str, judgement: Judgement | None = None, checks: Sequence[Check] = ()) -> str:
+def description(
+    version: FetchedVersion, run_id: str, judgement: GateJudgement | None = None, checks: Sequence[GateCheck] = ()
+) -> str:
     """The card's essence, at most MAX_DESCRIPTION characters; run_id: where the whole card is."""
     facts, figures = version.facts, sections.figures_of(version.facts, judgement)
     parts = [sections.intended_use(facts), sections.promise(facts), sections.figures_table(figures, judgement)]

@@ -1,7 +1,7 @@
 """The only reader of the registry: which versions a model has, which stage and alias each is in, and their files.
 
 What is in Production is what MLflow gives for `models:/NAME/Production`: the stage decides, everywhere in this project. Whoever
-has read it (`Seen`) hands it on.
+has read it (`RegistryState`) hands it on.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class VersionSummary:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RegistryState:
     """Stages and aliases as the registry holds them."""
 
     stages: dict[str, str]
@@ -153,12 +153,12 @@ def fetch_package_files(name: str, version: str, files: Sequence[str], below: Pa
     return package
 
 
-def look(client: MlflowClient, name: str) -> Seen:
+def read_registry(client: MlflowClient, name: str) -> RegistryState:
     """Read stages and aliases. Raises StageError if there is no such model, TrackingUnavailableError."""
     with explained(f"Reading {name} from this registry"):
         aliases = client.get_registered_model(name).aliases
         versions = _versions(client, name)
-    return Seen(
+    return RegistryState(
         {str(version.version): version.current_stage or NO_STAGE for version in versions},
         {alias: str(version) for alias, version in aliases.items() if alias in ALIASES.values()},
         {
@@ -170,9 +170,9 @@ def look(client: MlflowClient, name: str) -> Seen:
 
 
 def in_stage(name: str, stage: str) -> VersionSummary | None:
-    """The version that `models:/NAME/<stage>` gives, by the rule of `Seen.holder`; None if there is none, or no such model.
+    """The version that `models:/NAME/<stage>` gives, by the rule of `RegistryState.holder`.
 
-    Raises TrackingUnavailableError, StageError.
+    None if there is none, or no such model. Raises TrackingUnavailableError, StageError.
     """
     return next((version for version in list_versions(name) if version.stage == stage), None)
 
@@ -220,12 +220,12 @@ def resolve_version(uri: str) -> tuple[str, str]:
         raise VersionError(f"{uri!r} names no version. Expected models:/NAME/Production, models:/NAME/3 or models:/NAME@alias.")
     name, target, alias = match.groups()
     client = MlflowClient()
-    seen = look(client, name)
+    registry = read_registry(client, name)
     if alias:
         with explained(f"Reading {uri}", VersionError):
             return name, str(client.get_model_version_by_alias(name, alias).version)
-    version = seen.holder(target) if target in STAGES else target
-    if version is None or version not in seen.stages:
+    version = registry.holder(target) if target in STAGES else target
+    if version is None or version not in registry.stages:
         raise VersionError(
             f"{uri}: {name} has no version {'in ' if target in STAGES else ''}{target}. Promote or register one first."
         )

@@ -12,8 +12,8 @@ from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.registry import card_sections as sections
 from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.gate.checks import Check
-from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.gate.checks import GateCheck
+from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.model_card import AUTHORS_CARD, MAX_DESCRIPTION, description, model_card
 from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts, Statistics
@@ -102,8 +102,8 @@ def test_a_long_description_is_cut_between_lines(bundled: FetchedVersion, monkey
 
 
 def test_the_gates_verdict_stands_in_the_description(bundled: FetchedVersion) -> None:
-    judged = Judgement("40 labelled photos (set ab)", [])
-    checks = [Check.at_most("latency", 5, 9, "X"), Check.fact("canary photo", "wrong", "right", "confidence is 0.1")]
+    judged = GateJudgement("40 labelled photos (set ab)", [])
+    checks = [GateCheck.at_most("latency", 5, 9, "X"), GateCheck.fact("canary photo", "wrong", "right", "confidence is 0.1")]
     said = description(bundled, "run-7", judged, checks)
     assert "Refused: canary photo: confidence is 0.1. Judged on 40 labelled photos (set ab)." in said
     assert "latency" not in said

@@ -16,7 +16,14 @@ from eye_disease.registry.history.lock import LockedError, locked
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import RefusedError, promote, rollback
-from eye_disease.registry.versions import StageError, VersionError, in_stage, list_versions, look, version_in_production
+from eye_disease.registry.versions import (
+    StageError,
+    VersionError,
+    in_stage,
+    list_versions,
+    read_registry,
+    version_in_production,
+)
 from tests.support.versions import make_versions, passed, passes_fetched, refused
 
 pytestmark = pytest.mark.slow
@@ -52,7 +59,7 @@ def _produce(*versions: str) -> None:
 
 
 def _state(client: MlflowClient) -> tuple[dict[str, str], dict[str, str]]:
-    seen = look(client, NAME)
+    seen = read_registry(client, NAME)
     return {version: stage for version, stage in seen.stages.items() if stage != "None"}, seen.aliases
 
 
@@ -248,7 +255,7 @@ def test_a_command_that_died_is_mended_by_the_next(
             promote(NAME, "2", "Production", judged=passed(NAME, "2"))
     assert _steps(client)[-1][-1] == "begun"
     stage_moved = ended == "done"
-    assert look(client, NAME).holder("Production") == ("2" if stage_moved else "1")
+    assert read_registry(client, NAME).holder("Production") == ("2" if stage_moved else "1")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
     found = review(NAME)
     assert (found.records[-1].state, found.records[-1].mended) == (ended, "bob")
@@ -359,7 +366,7 @@ def test_everybody_goes_by_the_stage(client: MlflowClient) -> None:
     client.set_registered_model_alias(NAME, "production", "1")
     held = in_stage(NAME, "Production")
     assert held is not None
-    assert held.version == version_in_production(NAME, 5) == look(client, NAME).holder("Production") == "2"
+    assert held.version == version_in_production(NAME, 5) == read_registry(client, NAME).holder("Production") == "2"
     client.delete_registered_model_alias(NAME, "production")
     assert version_in_production(NAME, 5) == "2"
     assert in_stage("no-such-model", "Production") is version_in_production("no-such-model", 5) is None

@@ -16,7 +16,7 @@ from eye_disease.registry.history import lock as promotion_lock
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.versions import StageError, look
+from eye_disease.registry.versions import StageError, read_registry
 from tests.support.postgres import serve_postgres
 from tests.support.servers import PROJECT, Served, environment, free_port, run, started
 from tests.support.versions import make_versions, passed
@@ -138,7 +138,7 @@ def test_of_three_at_once_one_wins_and_the_others_are_told(
         (winner,) = people.keys() - refused.keys()
         for why in refused.values():
             assert f"Production of {NAME} changed from version none to {winner} in the meantime ({people[winner]}, " in why
-        seen = look(client, NAME)
+        seen = read_registry(client, NAME)
         assert (seen.holder("Production"), seen.aliases, seen.disagreements()) == (winner, {"production": winner}, [])
         assert [(one.version, one.number, one.who) for one in History(client, NAME).records()] == [(winner, 1, people[winner])]
         assert [model.name for model in client.search_registered_models()] == [NAME]
@@ -191,5 +191,5 @@ def test_people_of_a_server_with_basic_auth(
 
 def _held(client: MlflowClient) -> tuple[str | None, str | None]:
     """What a reader of the stage Production and one of its alias get."""
-    seen = look(client, GUARDED)
+    seen = read_registry(client, GUARDED)
     return seen.holder("Production"), seen.aliases.get("production")

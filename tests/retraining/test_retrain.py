@@ -28,7 +28,7 @@ from eye_disease.records.store import RecordStore
 from eye_disease.registry.gate.gate import GateError
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.versions import VersionError, look, resolve_version, version_in_production
+from eye_disease.registry.versions import VersionError, read_registry, resolve_version, version_in_production
 from eye_disease.retraining import run as retraining
 from eye_disease.retraining.labelled_photos import labels_used_until
 from eye_disease.retraining.run import Retraining, RetrainSettings, TooFewLabelsError, retrain
@@ -152,7 +152,7 @@ def clinic(trained: Path, tmp_path: Path) -> Iterator[Clinic]:
     yield made
     if version_in_production(TINY, 5) != "1":
         rollback(TINY, "the test is over")
-    for version in look(MlflowClient(), TINY).stages:
+    for version in read_registry(MlflowClient(), TINY).stages:
         if version != "1":
             MlflowClient().delete_model_version(TINY, version)
 
@@ -172,7 +172,7 @@ def test_a_candidate_is_made_and_waits_in_staging_for_a_person(clinic: Clinic) -
     seen: list[tuple[str, str, pd.DataFrame]] = []
 
     def gate(name: str, version: str, labelled: Path, settings: Any) -> Any:
-        assert look(MlflowClient(), TINY).holder("Staging") == version
+        assert read_registry(MlflowClient(), TINY).holder("Staging") == version
         assert settings.photos is None
         assert all((labelled.parent / path).is_file() for path in pd.read_csv(labelled)["path"])
         seen.append((name, version, pd.read_csv(labelled)))
@@ -211,7 +211,7 @@ def test_a_candidate_is_made_and_waits_in_staging_for_a_person(clinic: Clinic) -
 def test_a_refused_candidate_stays_in_staging_and_its_labels_are_used(clinic: Clinic) -> None:
     done = clinic.retrain(refuses, RetrainSettings(min_labels=8, promote=True))
     assert (done.stage, done.passed, done.reasons) == ("Staging", False, ("recall of glaucoma is 0.41", "answers are late"))
-    assert look(MlflowClient(), TINY).stages[done.version] == "Staging"
+    assert read_registry(MlflowClient(), TINY).stages[done.version] == "Staging"
     assert version_in_production(TINY, 5) == "1"
     assert labels_used_until(TINY) == datetime(2026, 3, 1, 12, tzinfo=UTC)
     with pytest.raises(TooFewLabelsError, match=r"0 new labelled photos, and RETRAIN_MIN_LABELS=8 are needed"):
@@ -220,7 +220,7 @@ def test_a_refused_candidate_stays_in_staging_and_its_labels_are_used(clinic: Cl
     with pytest.raises(TooFewLabelsError, match="4 new labelled photos"):
         clinic.retrain()
     assert clinic.said[-1].startswith("16 labelled photos found, 4 of them new.")
-    assert len(look(MlflowClient(), TINY).stages) == 2, "nothing was made"
+    assert len(read_registry(MlflowClient(), TINY).stages) == 2, "nothing was made"
 
 
 @pytest.mark.usefixtures("quick")
@@ -270,7 +270,7 @@ def test_the_same_command_goes_on_after_the_training_broke_off(clinic: Clinic, m
     assert any(said.startswith("Resuming") for said in clinic.said)
     assert _tags(done.version)["feedback_labels"] == "12", "labels that came meanwhile wait for the next retraining"
     assert [path.name for path in (clinic.folder / "work").glob("0*")] == ["0001"]
-    assert len(look(MlflowClient(), TINY).stages) == 2
+    assert len(read_registry(MlflowClient(), TINY).stages) == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -280,8 +280,8 @@ def test_a_version_that_is_registered_is_not_registered_again(clinic: Clinic, mo
 
     with pytest.raises(GateError):
         clinic.retrain(cannot)
-    (version,) = set(look(MlflowClient(), TINY).stages) - {"1"}
-    assert look(MlflowClient(), TINY).stages[version] == "Staging"
+    (version,) = set(read_registry(MlflowClient(), TINY).stages) - {"1"}
+    assert read_registry(MlflowClient(), TINY).stages[version] == "Staging"
     monkeypatch.setattr(retraining, "train", cannot)
     assert clinic.retrain().version == version
 
@@ -293,7 +293,7 @@ def test_one_that_starts_from_what_is_not_in_production_any_more_is_given_up(cli
 
     with pytest.raises(GateError):
         clinic.retrain(cannot)
-    (version,) = set(look(MlflowClient(), TINY).stages) - {"1"}
+    (version,) = set(read_registry(MlflowClient(), TINY).stages) - {"1"}
     promote(TINY, version, "Production", judged=passed(TINY, version))
     with pytest.raises(TooFewLabelsError):
         clinic.retrain()

@@ -88,7 +88,7 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
 
 
 def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
-    """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
+    """The lowest lock of somebody else that has not expired; None if there is none. Removes the expired ones."""
     locks = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
     others = {_number(other): other for other in locks if re.fullmatch(re.escape(name) + r"\.lock-\d+", other.name)}
     others.pop(_number(mine), None)

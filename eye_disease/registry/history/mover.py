@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.registry.history.lock import Lock, locked
 from eye_disease.registry.history.store import History
-from eye_disease.registry.history.transition import Transition, replay
-from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, Seen, StageError, explained, look
+from eye_disease.registry.history.transition import Transition, recorded_state
+from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, RegistryState, StageError, explained, read_registry
 
 ROLLED_BACK_TAG = "rolled_back"
 FORCED_TAG = "forced"
@@ -32,7 +32,7 @@ class Mover:
         self._lock = lock
         self.history = history
         self.name = history.name
-        self.seen = look(client, self.name)
+        self.registry = read_registry(client, self.name)
         """Stages and aliases, before anything is moved."""
         self.records = history.records()
 
@@ -42,8 +42,8 @@ class Mover:
         for step in broken:
             self.mend(step, broken_off=True)
         if broken:
-            self.seen, self.records = look(self._client, self.name), self.history.records()
-        for step in unrecorded(self.records, self.seen):
+            self.registry, self.records = read_registry(self._client, self.name), self.history.records()
+        for step in unrecorded(self.records, self.registry):
             self.history.close(self.history.begin(step, self.records), done=True)
             self.records = self.history.records()
 
@@ -57,7 +57,7 @@ class Mover:
         try:
             with explained(f"Moving {self.name} version {step.version} to {step.target}"):
                 _move_stage(self._client, self.name, step)
-                return self._follow(step, self.seen)
+                return self._follow(step, self.registry)
         except (StageError, TrackingUnavailableError):
             with explained("Recording the outcome, which the next command will do,"):
                 ended = self.mend(step)
@@ -69,17 +69,17 @@ class Mover:
         """Finish a step whose stage has moved, close one whose stage has not as undone."""
         if step.kind == "outside":
             return self.history.close(step, done=True)
-        seen = look(self._client, self.name)
-        if seen.stages.get(step.version) == step.target:
-            return self._follow(step, seen, broken_off)
+        registry = read_registry(self._client, self.name)
+        if registry.stages.get(step.version) == step.target:
+            return self._follow(step, registry, broken_off)
         return self.history.close(step, done=False, mended=broken_off)
 
-    def _follow(self, step: Transition, seen: Seen, broken_off: bool = False) -> Transition:
-        """All that comes after the stage; may be done twice. seen: under this lock, which nothing else moves aliases under."""
+    def _follow(self, step: Transition, registry: RegistryState, broken_off: bool = False) -> Transition:
+        """All that comes after the stage; may be done twice. registry: read under this lock, so its aliases still stand."""
         own = ALIASES.get(step.target)
         if own:
             self._client.set_registered_model_alias(self.name, own, step.version)
-        for alias, version in seen.aliases.items():
+        for alias, version in registry.aliases.items():
             if version == step.version and alias != own:
                 self._client.delete_registered_model_alias(self.name, alias)
         self._tag(step)
@@ -113,19 +113,21 @@ def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
         yield mover
 
 
-def unrecorded(records: list[Transition], seen: Seen) -> list[Transition]:
+def unrecorded(records: list[Transition], registry: RegistryState) -> list[Transition]:
     """Steps made in MLflow itself: what the registry holds and the finished records do not add up to."""
-    recorded = replay(records)
+    recorded = recorded_state(records)
     now = datetime.now(UTC)
     reason = "made in MLflow's UI or API" if recorded.stages else "found when this history began"
     step = Transition("", "", "", "outside", reason, who="unknown", started=now)
     steps = []
-    for version in sorted(seen.stages.keys() | recorded.stages.keys(), key=int):
-        before, after = recorded.stage(version), seen.stages.get(version, _DELETED)
+    for version in sorted(registry.stages.keys() | recorded.stages.keys(), key=int):
+        before, after = recorded.stage(version), registry.stages.get(version, _DELETED)
         if before != after and not (before == NO_STAGE and after == _DELETED):
-            steps.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
+            steps.append(
+                replace(step, version=version, source=before, target=after, started=registry.updated.get(version, now))
+            )
     for alias in ALIASES.values():
-        was, is_now = recorded.aliases.get(alias), seen.aliases.get(alias)
+        was, is_now = recorded.aliases.get(alias), registry.aliases.get(alias)
         if was != is_now:
             away = replace(step, version=was or "", source=f"@{alias}", target="")
             steps.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))

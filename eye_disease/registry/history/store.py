@@ -2,7 +2,7 @@
 
 A run is made in one call with all its tags, as an intention (RUNNING), before anything moves; it is closed as FINISHED once
 stage and alias have moved, or as FAILED if nothing did. Records are numbered without gaps, which orders them whatever the
-clocks say; the lock of `promotion_lock.py` sees to it that a number is given once. A run deleted in MLflow's UI is still read.
+clocks say; the lock of `lock.py` sees to it that a number is used once. A run deleted in MLflow's UI is still read.
 """
 
 import sys

@@ -33,7 +33,7 @@ class Transition:
     evidence: str = ""
     """Run of the gate."""
     digest: str = ""
-    """SHA-256 over the version's files (`digest.py`)."""
+    """SHA-256 over the version's files (`FetchedVersion.files_sha256`)."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     """UTC. Of `outside`: the latest moment at which it can have happened, as far as the registry tells."""
     seen: datetime | None = None
@@ -95,8 +95,8 @@ class Transition:
 
 
 @dataclass
-class Held:
-    """Who held which stage and alias, as far as the records tell."""
+class RecordedState:
+    """Which version holds which stage and alias, by the records."""
 
     stages: dict[str, str] = field(default_factory=dict)
     """Version -> stage; a version not in it has none."""
@@ -128,9 +128,9 @@ class Held:
         return max((version for version, its_stage in self.stages.items() if its_stage == stage), key=int, default=None)
 
 
-def replay(records: Iterable[Transition]) -> Held:
+def recorded_state(records: Iterable[Transition]) -> RecordedState:
     """What the finished ones among the records add up to."""
-    recorded = Held()
+    recorded = RecordedState()
     for step in finished(records):
         recorded.apply(step)
     return recorded

@@ -10,8 +10,8 @@ from eye_disease.common.errors import UserError
 from eye_disease.common.text import one_line
 from eye_disease.registry.history.mover import moving, unrecorded
 from eye_disease.registry.history.store import History
-from eye_disease.registry.history.transition import Transition, finished, missing_numbers, replay
-from eye_disease.registry.versions import ALIASES, Seen, StageError, look
+from eye_disease.registry.history.transition import Transition, finished, missing_numbers, recorded_state
+from eye_disease.registry.versions import ALIASES, RegistryState, StageError, read_registry
 
 HEADINGS = ("no", "UTC", "who", "kind", "version", "from", "to", "replaced", "files", "evidence", "reason")
 
@@ -32,15 +32,15 @@ def review(name: str) -> Review:
     """
     client = MlflowClient()
     notes = []
-    look(client, name)
+    read_registry(client, name)
     try:
         with moving(client, name) as mover:
-            records, seen = mover.records, mover.seen
+            records, registry = mover.records, mover.registry
     except StageError as error:
-        records, seen = History(client, name).records(), look(client, name)
+        records, registry = History(client, name).records(), read_registry(client, name)
         notes.append(f"The history could not be brought up to date: {error}")
-        notes += [_not_recorded(step) for step in unrecorded(records, seen)]
-    return Review(records, notes + _notes(records, seen))
+        notes += [_not_recorded(step) for step in unrecorded(records, registry)]
+    return Review(records, notes + _notes(records, registry))
 
 
 def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
@@ -49,7 +49,7 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
     if not until:
         first = f"The first record is of {_time(records[0].started)}." if records else "There are no records."
         return [f"Nothing is known of {_time(when)}. {first}"]
-    recorded = replay(until)
+    recorded = recorded_state(until)
     sentences = []
     for stage, alias in ALIASES.items():
         version, pointed = recorded.holder(stage), recorded.aliases.get(alias)
@@ -95,7 +95,7 @@ def read_time(text: str) -> datetime:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-def _notes(records: list[Transition], seen: Seen) -> list[str]:
+def _notes(records: list[Transition], registry: RegistryState) -> list[str]:
     gaps = missing_numbers(records)
     return [
         *(
@@ -105,7 +105,7 @@ def _notes(records: list[Transition], seen: Seen) -> list[str]:
         ),
         *(
             f"Stage and alias disagree: {disagreement}. Promoting the right version mends it."
-            for disagreement in seen.disagreements()
+            for disagreement in registry.disagreements()
         ),
     ]
 

@@ -12,7 +12,7 @@ from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
 from eye_disease.evaluation.parts import Answers
-from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
+from eye_disease.registry.gate.checks import GateCheck, JudgedAnswers, absolute, answer_problem, as_table, paired
 from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
@@ -27,16 +27,16 @@ SETTINGS = GateSettings(min_photos=10, min_accuracy=0.7, min_macro_f1=0.7, min_r
 
 
 def test_a_limit_itself_passes_and_what_is_no_number_does_not() -> None:
-    assert Check.at_most("loss", 0.95 - 0.90, 0.05, "GATE_X").passed
-    assert Check.at_least("share", 0.1 + 0.2, 0.3, "GATE_X").passed
-    assert not Check.at_least("share", float("nan"), 0.3, "GATE_X").passed
-    assert not Check.at_most("loss", float("nan"), 0.3, "GATE_X").passed
-    refused = Check.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
+    assert GateCheck.at_most("loss", 0.95 - 0.90, 0.05, "GATE_X").passed
+    assert GateCheck.at_least("share", 0.1 + 0.2, 0.3, "GATE_X").passed
+    assert not GateCheck.at_least("share", float("nan"), 0.3, "GATE_X").passed
+    assert not GateCheck.at_most("loss", float("nan"), 0.3, "GATE_X").passed
+    refused = GateCheck.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
     assert refused.reason == "accuracy is 0.6123 on 90 photos, but at least 0.75 is asked for (GATE_MIN_ACCURACY)"
 
 
 def test_the_table_shows_every_check_and_why_it_refuses() -> None:
-    lines = as_table([Check.at_most("latency", 5, 9, "X"), Check.fact("canary", "wrong", "right", "confidence is 0.1")])
+    lines = as_table([GateCheck.at_most("latency", 5, 9, "X"), GateCheck.fact("canary", "wrong", "right", "confidence is 0.1")])
     assert [line.split()[0] for line in lines] == ["check", "latency", "canary", "refused:"]
     assert lines[1].endswith("ok")
     assert lines[2].endswith("REFUSED")
@@ -70,7 +70,7 @@ def test_a_wrong_answer_is_told_from_a_right_one(answer: dict[str, Any], problem
     assert bool(answer_problem(answer, CLASSES)) == bool(problem)
 
 
-def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judged:
+def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> JudgedAnswers:
     """right: class -> (rightly answered, photos)."""
     probabilities, labels = [], []
     for code, (hits, photos) in enumerate(right.values()):
@@ -82,10 +82,10 @@ def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judge
     figures = measure(scores, codes, tuple(right), np.full(len(codes), "x"))
     rows = pd.DataFrame({"label": np.array(tuple(right))[codes], "source": "x", "group": range(len(codes)), "grade": np.nan})
     breakdown = Breakdown.of(Answers(tuple(right), scores, rows.assign(age=np.nan, sex=np.nan)))
-    return Judged(scores, scores.argmax(axis=1) == codes, figures, breakdown)
+    return JudgedAnswers(scores, scores.argmax(axis=1) == codes, figures, breakdown)
 
 
-def _refused(checks: list[Check]) -> list[str]:
+def _refused(checks: list[GateCheck]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
@@ -193,7 +193,7 @@ def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> N
         judge_by_package(replace(facts, provenance={"validation": {"accuracy": 0.9}}), GateSettings())
 
 
-def _by_age(settings: GateSettings, worse: float) -> list[Check]:
+def _by_age(settings: GateSettings, worse: float) -> list[GateCheck]:
     """A version that answers every photo of the young rightly, and a share of those of the old."""
     photos = _photos("ab" * 200)
     old = np.arange(400) % 4 < 2

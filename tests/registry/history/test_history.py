@@ -6,9 +6,9 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo, RunStatus, RunTag
 
 from eye_disease.registry.history.mover import unrecorded
-from eye_disease.registry.history.transition import PREFIX, Transition, missing_numbers, replay
+from eye_disease.registry.history.transition import PREFIX, Transition, missing_numbers, recorded_state
 from eye_disease.registry.history.view import held_at, read_time, table
-from eye_disease.registry.versions import Seen, StageError
+from eye_disease.registry.versions import RegistryState, StageError
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -30,22 +30,26 @@ STORY = [
 
 
 def test_records_add_up() -> None:
-    assert replay(STORY[:2]).stages == {"1": "Production", "2": "Staging"}
-    assert replay(STORY[:2]).aliases == {"production": "1", "staging": "2"}
-    assert replay(STORY[:3]).stages == {"1": "Archived", "2": "Production"}
-    assert replay(STORY[:3]).aliases == {"production": "2"}
-    assert replay(STORY).stages == {"1": "Production", "2": "Archived"}
-    assert replay(STORY).holder("Staging") is None
-    assert replay([*STORY, _record(5, "1", "Production", "Archived", "archive")]).aliases == {}
+    assert recorded_state(STORY[:2]).stages == {"1": "Production", "2": "Staging"}
+    assert recorded_state(STORY[:2]).aliases == {"production": "1", "staging": "2"}
+    assert recorded_state(STORY[:3]).stages == {"1": "Archived", "2": "Production"}
+    assert recorded_state(STORY[:3]).aliases == {"production": "2"}
+    assert recorded_state(STORY).stages == {"1": "Production", "2": "Archived"}
+    assert recorded_state(STORY).holder("Staging") is None
+    assert recorded_state([*STORY, _record(5, "1", "Production", "Archived", "archive")]).aliases == {}
 
 
 def test_what_was_begun_or_undone_moved_nothing() -> None:
     for state in ("begun", "undone"):
-        assert replay([*STORY, _record(5, "3", "None", "Production", replaced=("1",), state=state)]) == replay(STORY)
+        assert recorded_state([*STORY, _record(5, "3", "None", "Production", replaced=("1",), state=state)]) == recorded_state(
+            STORY
+        )
 
 
 def test_what_mlflow_moved_is_taken_as_seen() -> None:
-    held = replay([*STORY, _record(5, "3", "None", "Production", "outside"), _record(6, "3", "", "@production", "outside")])
+    held = recorded_state(
+        [*STORY, _record(5, "3", "None", "Production", "outside"), _record(6, "3", "", "@production", "outside")]
+    )
     assert held.stages["1"] == held.stages["3"] == "Production"
     assert held.holder("Production") == "3"
     assert held.aliases == {"production": "3"}
@@ -54,30 +58,30 @@ def test_what_mlflow_moved_is_taken_as_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "expected"),
+    ("registry", "expected"),
     [
-        (Seen({"1": "Production", "2": "Archived", "3": "None"}, {"production": "1"}, {}), []),
-        (Seen({"1": "Production"}, {"production": "1"}, {}), [("2", "Archived", "Deleted")]),
-        (Seen({"1": "None", "2": "Archived"}, {}, {}), [("1", "Production", "None"), ("1", "@production", "")]),
+        (RegistryState({"1": "Production", "2": "Archived", "3": "None"}, {"production": "1"}, {}), []),
+        (RegistryState({"1": "Production"}, {"production": "1"}, {}), [("2", "Archived", "Deleted")]),
+        (RegistryState({"1": "None", "2": "Archived"}, {}, {}), [("1", "Production", "None"), ("1", "@production", "")]),
         (
-            Seen({"1": "Production", "2": "Archived", "10": "Staging"}, {"production": "2", "staging": "10"}, {}),
+            RegistryState({"1": "Production", "2": "Archived", "10": "Staging"}, {"production": "2", "staging": "10"}, {}),
             [("10", "None", "Staging"), ("10", "", "@staging"), ("2", "", "@production")],
         ),
     ],
 )
 def test_differences_from_the_registry_become_records_that_add_up_to_it(
-    seen: Seen, expected: list[tuple[str, str, str]]
+    registry: RegistryState, expected: list[tuple[str, str, str]]
 ) -> None:
-    found = unrecorded(STORY, seen)
+    found = unrecorded(STORY, registry)
     assert [(one.version, one.source, one.target) for one in found] == expected
     assert all(one.kind == "outside" for one in found)
     done = [*STORY, *(_record(5 + place, one.version, one.source, one.target, "outside") for place, one in enumerate(found))]
-    assert unrecorded(done, seen) == []
+    assert unrecorded(done, registry) == []
 
 
 def test_an_outside_move_is_dated_by_the_registry() -> None:
     moved = START + timedelta(days=30)
-    (found,) = unrecorded(STORY, Seen({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
+    (found,) = unrecorded(STORY, RegistryState({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
     assert found.started == moved
 
 

@@ -13,7 +13,6 @@ from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
-from eye_disease.registry.card_history import Ancestor
 from eye_disease.registry.gate.checks import GateCheck
 from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.versions import FetchedVersion
@@ -25,7 +24,7 @@ _POOR_RECALL = 0.8
 _LONGEST_ORIGIN, _LONGEST_REASON = 2000, 500
 _ALPHA = 0.05
 """Of all groups together: a gap with a smaller p-value is named as one."""
-_UNKNOWN = "not recorded"
+UNKNOWN = "not recorded"
 
 
 def figures_of(facts: ModelFacts, judgement: GateJudgement | None) -> Figures | None:
@@ -55,7 +54,7 @@ def model(version: FetchedVersion) -> list[str]:
     return [
         "| | |",
         "|---|---|",
-        f"| Origin | {clean(facts.provenance.get('description') or _UNKNOWN, _LONGEST_ORIGIN)} |",
+        f"| Origin | {clean(facts.provenance.get('description') or UNKNOWN, _LONGEST_ORIGIN)} |",
         f"| Network's input | {recipe.input_size} x {recipe.input_size} pixels, RGB, range `{recipe.scaling}` |",
         f"| Runtime | {'LiteRT' + runtime if facts.runtime == 'litert' else 'Keras'} |",
         f"| SHA-256 of package, code, requirements | {version.behaviour_sha256} |",
@@ -66,7 +65,7 @@ def data(facts: ModelFacts) -> list[str]:
     """Photos by split, label and source."""
     recorded = facts.provenance.get("data")
     if not recorded:
-        return [f"Training data and split: {_UNKNOWN} in the package."]
+        return [f"Training data and split: {UNKNOWN} in the package."]
     lines = ["| split | label | source | photos |", "|---|---|---|---|"]
     lines += [
         f"| {clean(row['split'])} | {clean(row['label'])} | {clean(row['source'])} | {row['photos']} |"
@@ -112,7 +111,7 @@ def breakdown_of(facts: ModelFacts, judgement: GateJudgement | None) -> Breakdow
 def within_source(breakdown: Breakdown | None) -> list[str]:
     """What it sees once the camera cannot tell."""
     if breakdown is None:
-        return [f"Figures within a source: {_UNKNOWN}."]
+        return [f"Figures within a source: {UNKNOWN}."]
     within = breakdown.within
     lines = [
         f"Each disease against `{HEALTHY}` by its probability; pooled over sources, cameras that differ by class flatter it. "
@@ -271,18 +270,6 @@ def gate(judgement: GateJudgement | None, checks: Sequence[GateCheck]) -> list[s
         lines += ["", "| check | found | asked for | |", "|---|---|---|---|"]
         lines += [f"| {clean(c.name)} | {clean(c.value)} | {clean(c.limit)} | {c.verdict} |" for c in checks]
     return lines
-
-
-def change_history(history: Sequence[Ancestor]) -> list[str]:
-    """The versions before it."""
-    if not history:
-        return ["The first version."]
-    lines = ["| version | registered | stage now | gate | validation accuracy |", "|---|---|---|---|---|"]
-    return lines + [
-        f"| {past.version} | {past.created:%Y-%m-%d} | {past.stage} | {clean(past.gate or 'not run')} | "
-        f"{_UNKNOWN if past.accuracy is None else f'{past.accuracy:.3f}'} |"
-        for past in history
-    ]
 
 
 def _share(share: Share) -> str:

@@ -1,6 +1,7 @@
-"""Registers a model package: log it, check that it serves, then make it a version."""
+"""Registers a model package: check its name, log it, check that it serves, then make it a version."""
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,16 @@ from mlflow import MlflowClient
 from eye_disease.common.errors import UserError
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
 from eye_disease.common.model_process import CanaryError, ModelProcessError, ask, require_canary
+from eye_disease.common.text import one_line
 from eye_disease.evaluation.figures import Figures
 from eye_disease.registry.mlflow_model import log_package
 from eye_disease.registry.model_card import publish_card
-from eye_disease.registry.names import check_name
 from eye_disease.registry.versions import FetchedVersion
 from model_code.package import LITERT_FILE, ModelFacts, file_sha256
+
+_NAME = re.compile(r"[^\W_](?:[\w .'()+,&-]*[\w')])?")
+_LONGEST_NAME = 150
+"""Bytes; file systems take 255, of a name that locks and temporary folders make longer."""
 
 
 class RegistrationError(UserError):
@@ -31,6 +36,21 @@ class Registered:
     name: str
     version: str
     run_id: str
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for a name that MLflow takes, but its searches and URIs, a record's folder or monitoring do not."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"The model name {one_line(repr(name))} cannot be used. Expected letters, digits, spaces and any of "
+            "- _ . ' ( ) + , &; a letter or digit first, and no space, dot or dash last."
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"The model name {one_line(name)!r} is {len(name.encode())} bytes long. Expected {_LONGEST_NAME} at most."
+        )
+    if re.search(r"\.lock-\d+$", name):
+        raise UserError(f"The model name {one_line(name)!r} cannot be used: names that end in .lock-<number> are locks.")
 
 
 def register_package(package: Path, name: str) -> Registered:

@@ -11,10 +11,16 @@ from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.registry import card_sections as sections
-from eye_disease.registry.card_history import Ancestor
 from eye_disease.registry.gate.checks import GateCheck
 from eye_disease.registry.gate.judge import GateJudgement
-from eye_disease.registry.model_card import AUTHORS_CARD, MAX_DESCRIPTION, description, model_card
+from eye_disease.registry.model_card import (
+    AUTHORS_CARD,
+    MAX_DESCRIPTION,
+    EarlierVersion,
+    change_history,
+    description,
+    model_card,
+)
 from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts, Statistics
 from model_code.preprocessing import Recipe
@@ -47,7 +53,7 @@ def own(tmp_path: Path) -> FetchedVersion:
 
 @pytest.fixture
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eye_disease.registry.model_card.ancestors", lambda name, version: [])
+    monkeypatch.setattr("eye_disease.registry.model_card.earlier_versions", lambda name, version: [])
 
 
 @pytest.mark.usefixtures("_alone")
@@ -189,7 +195,9 @@ def test_a_class_that_is_often_missed_is_named_as_a_limit() -> None:
 
 def test_earlier_versions_are_the_change_history() -> None:
     when = datetime(2026, 3, 1, tzinfo=UTC)
-    rows = sections.change_history([Ancestor("2", when, "Production", "passed", 0.91), Ancestor("1", when, "None", "", None)])
+    rows = change_history(
+        [EarlierVersion("2", when, "Production", "passed", 0.91), EarlierVersion("1", when, "None", "", None)]
+    )
     assert rows[-2:] == [
         "| 2 | 2026-03-01 | Production | passed | 0.910 |",
         "| 1 | 2026-03-01 | None | not run | not recorded |",

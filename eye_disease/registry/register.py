@@ -30,7 +30,7 @@ class RegistrationError(UserError):
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """A new version."""
 
     name: str
@@ -53,7 +53,7 @@ def check_name(name: str) -> None:
         raise UserError(f"The model name {one_line(name)!r} cannot be used: names that end in .lock-<number> are locks.")
 
 
-def register_package(package: Path, name: str) -> Registered:
+def register_package(package: Path, name: str) -> RegisteredVersion:
     """Log a model package and register it as the next version of `name`.
 
     Raises RegistrationError if its LiteRT file is not the one that was compared with Keras, or if the logged model, in a
@@ -79,10 +79,10 @@ def register_package(package: Path, name: str) -> Registered:
             for key, value in {"runtime": facts.runtime, "classes": ",".join(facts.classes)}.items():
                 client.set_model_version_tag(name, version.version, key, value)
             publish_card(FetchedVersion(name, str(version.version), model), run.info.run_id)
-    return Registered(name, str(version.version), run.info.run_id)
+    return RegisteredVersion(name, str(version.version), run.info.run_id)
 
 
-def score_photo(version: Registered, photo: Path) -> dict[str, Any]:
+def score_photo(version: RegisteredVersion, photo: Path) -> dict[str, Any]:
     """A version's answer to an image file, as a check after registration; not put on record, since it is no traffic.
 
     Raises VersionError, ModelProcessError, TrackingUnavailableError, OSError.

@@ -18,7 +18,7 @@ from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.replay import replay
 from eye_disease.records.storage import Storage
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.register import Registered
+from eye_disease.registry.register import RegisteredVersion
 from eye_disease.registry.versions import FetchedVersion, in_stage
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.settings import RegistrySettings
@@ -88,7 +88,7 @@ def test_the_drift_job_gets_its_canary_and_reference(version: str, tmp_path: Pat
 def test_the_command_scores_it_with_its_own_code(
     version: str, confidence: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(register, "register_package", lambda package, name: Registered(name, version, "its run"))
+    monkeypatch.setattr(register, "register_package", lambda package, name: RegisteredVersion(name, version, "its run"))
     monkeypatch.setattr("sys.argv", ["register.py", "register", "--name", MODEL, "--score", str(SAMPLE)])
     register.main()
     said, _, answer = capsys.readouterr().out.partition("\n")

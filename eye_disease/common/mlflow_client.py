@@ -1,4 +1,4 @@
-"""All that this project knows of MLflow's client beyond its documentation: how it waits, how it fails, who it says it is."""
+"""What this project knows of MLflow beyond its documentation: how its client waits and fails, who it says it is, its pages."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import mlflow
 from mlflow import MlflowClient
@@ -36,6 +37,9 @@ _CAUSES = re.compile(
 )
 """How the libraries below MLflow's client name what went wrong, somewhere in their text."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
+
+_WORKFLOW = "workflowType=machine_learning"
+"""Of a page's address. Without it MLflow 3.17 shows whichever side it showed last, at first the one for language models."""
 
 
 def experiment_name(env: Mapping[str, str] | None = None) -> str:
@@ -135,3 +139,22 @@ def kind_of(error: MlflowException) -> type[TrackingUnavailableError]:
     if error.error_code == MISSING:
         return TrackingMissingError
     return TrackingRefusedError if error.error_code in _REFUSALS else TrackingUnavailableError
+
+
+def experiment_page(server: str, experiment: str) -> str:
+    """The runs of an experiment. server: address of the tracking server; experiment: its id."""
+    return f"{_pages(server)}/experiments/{experiment}?{_WORKFLOW}"
+
+
+def run_page(server: str, experiment: str, run_id: str, artifact: str = "") -> str:
+    """A run, or one of its artifacts as it is seen."""
+    return f"{_pages(server)}/experiments/{experiment}/runs/{run_id}{f'/artifacts/{artifact}' if artifact else ''}?{_WORKFLOW}"
+
+
+def model_page(server: str, name: str, version: str = "") -> str:
+    """A registered model, or one version of it."""
+    return f"{_pages(server)}/models/{quote(name, safe='')}{f'/versions/{version}' if version else ''}?{_WORKFLOW}"
+
+
+def _pages(server: str) -> str:
+    return f"{hide_secrets(server).rstrip('/')}/#"

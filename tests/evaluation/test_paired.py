@@ -103,8 +103,8 @@ def test_without_common_photos_it_errs_as_rarely_and_still_finds_a_difference(
         theirs = rng.binomial(10, challenger, days).cumsum()
         seen = np.arange(1, days + 1)
         paths = [
-            (log_evidence_better(one, 0.0), log_evidence_worse(one, 0.0))
-            for one in (
+            (log_evidence_better(outcomes, 0.0), log_evidence_worse(outcomes, 0.0))
+            for outcomes in (
                 Outcomes(champion=(90 * n - a, a), challenger=(10 * n - b, b))
                 for n, a, b in zip(seen, ours, theirs, strict=True)
             )

@@ -129,36 +129,36 @@ def _photos(labels: str) -> LabelledPhotos:
 
 def test_changed_answers_are_listed_by_digest() -> None:
     photos, now = _photos("aaaabbbb"), [_answer(name) for name in "aabbbbab"]
-    found = judge_by_photos(photos, CLASSES, now, [_answer(name) for name in "abababbb"], replace(SETTINGS, min_photos=1))
-    assert found.changed is not None
-    assert found.changed[["photo", "change"]].to_numpy().tolist() == [
+    judgement = judge_by_photos(photos, CLASSES, now, [_answer(name) for name in "abababbb"], replace(SETTINGS, min_photos=1))
+    assert judgement.changed is not None
+    assert judgement.changed[["photo", "change"]].to_numpy().tolist() == [
         [f"{1:064x}"[:16], "won"],
         [f"{2:064x}"[:16], "lost"],
         [f"{4:064x}"[:16], "won"],
         [f"{6:064x}"[:16], "lost"],
     ]
-    assert "file" not in found.changed.columns
-    assert found.basis == f"8 labelled photos (set {photos.digest[:16]})"
+    assert "file" not in judgement.changed.columns
+    assert judgement.basis == f"8 labelled photos (set {photos.digest[:16]})"
 
 
 def test_production_may_have_its_classes_in_another_order() -> None:
     """The answers name the classes, so only the names count."""
     answers = [_answer(name) for name in "ab" * 6]
     turned = [dict(reversed(answer.items())) for answer in answers]
-    found = judge_by_photos(_photos("ab" * 6), CLASSES, answers, turned, SETTINGS)
-    assert found.changed is not None
-    assert len(found.changed) == 0
+    judgement = judge_by_photos(_photos("ab" * 6), CLASSES, answers, turned, SETTINGS)
+    assert judgement.changed is not None
+    assert len(judgement.changed) == 0
 
 
 def test_photos_nobody_can_read_are_counted_and_photos_only_the_candidate_fails_on_count_against_it() -> None:
     photos, good = _photos("ab" * 30), [_answer(name) for name in "ab" * 30]
     torn = [_unread("image_corrupt"), *good[1:]]
-    found = judge_by_photos(photos, CLASSES, torn, torn, SETTINGS)
-    assert _refused(found.checks) == []
-    (said,) = [check.value for check in found.checks if check.name == "unreadable photos"]
-    assert said == "1 of 60 photos (image_corrupt 1)"
-    assert found.candidate is not None
-    assert found.candidate.figures.accuracy.n == 59
+    judgement = judge_by_photos(photos, CLASSES, torn, torn, SETTINGS)
+    assert _refused(judgement.checks) == []
+    (unreadable,) = [check.value for check in judgement.checks if check.name == "unreadable photos"]
+    assert unreadable == "1 of 60 photos (image_corrupt 1)"
+    assert judgement.candidate is not None
+    assert judgement.candidate.figures.accuracy.n == 59
 
     assert _refused(judge_by_photos(photos, CLASSES, torn, good, SETTINGS).checks) == ["photos that it fails on"]
     failed = [_unread("internal_error"), *good[1:]]
@@ -178,11 +178,11 @@ def test_what_cannot_be_judged_is_an_error_and_no_verdict() -> None:
 
 def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> None:
     facts = ModelFacts.load(PACKAGE)
-    found = judge_by_package(facts, GateSettings())
-    assert _refused(found.checks) == []
+    judgement = judge_by_package(facts, GateSettings())
+    assert _refused(judgement.checks) == []
     figures = Figures.from_dict(facts.provenance["validation"])
     n = figures.accuracy.n
-    assert found.basis == f"the figures kept in the package ({n} validation photos), since no labelled photos were given"
+    assert judgement.basis == f"the figures kept in the package ({n} validation photos), since no labelled photos were given"
     worst, second = sorted(figures.recall, key=lambda name: figures.recall[name].value)[:2]
     between = (figures.recall[worst].value + figures.recall[second].value) / 2
     assert _refused(judge_by_package(facts, GateSettings(min_recall=between)).checks) == [f"recall of {worst}"]
@@ -231,9 +231,9 @@ def test_gaps_kept_in_the_package_are_judged_too() -> None:
     rows = labelled(400)
     answers = answering(rows, np.where((rows["age"] >= 70).to_numpy()[:, None], np.eye(4)[0], 5 * seeing(rows)))
     facts = ModelFacts.load(PACKAGE)
-    kept = replace(facts, provenance=facts.provenance | Breakdown.of(answers).as_dict())
-    found = [check for check in judge_by_package(kept, GateSettings(max_group_gap=0.2)).checks if not check.passed]
-    assert [check.name for check in found] == ["fairness by age"]
+    recorded = replace(facts, provenance=facts.provenance | Breakdown.of(answers).as_dict())
+    refused = [check for check in judge_by_package(recorded, GateSettings(max_group_gap=0.2)).checks if not check.passed]
+    assert [check.name for check in refused] == ["fairness by age"]
 
 
 def test_kept_figures_come_back_as_they_were() -> None:

@@ -47,14 +47,14 @@ def test_what_was_begun_or_undone_moved_nothing() -> None:
 
 
 def test_what_mlflow_moved_is_taken_as_seen() -> None:
-    held = recorded_state(
+    recorded = recorded_state(
         [*STORY, _record(5, "3", "None", "Production", "outside"), _record(6, "3", "", "@production", "outside")]
     )
-    assert held.stages["1"] == held.stages["3"] == "Production"
-    assert held.holder("Production") == "3"
-    assert held.aliases == {"production": "3"}
-    held.apply(_record(7, "3", "@production", "", "outside"))
-    assert held.aliases == {}
+    assert recorded.stages["1"] == recorded.stages["3"] == "Production"
+    assert recorded.holder("Production") == "3"
+    assert recorded.aliases == {"production": "3"}
+    recorded.apply(_record(7, "3", "@production", "", "outside"))
+    assert recorded.aliases == {}
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,24 @@ def test_what_mlflow_moved_is_taken_as_seen() -> None:
 def test_differences_from_the_registry_become_records_that_add_up_to_it(
     registry: RegistryState, expected: list[tuple[str, str, str]]
 ) -> None:
-    found = unrecorded(STORY, registry)
-    assert [(one.version, one.source, one.target) for one in found] == expected
-    assert all(one.kind == "outside" for one in found)
-    done = [*STORY, *(_record(5 + place, one.version, one.source, one.target, "outside") for place, one in enumerate(found))]
+    steps = unrecorded(STORY, registry)
+    assert [(step.version, step.source, step.target) for step in steps] == expected
+    assert all(step.kind == "outside" for step in steps)
+    done = [
+        *STORY,
+        *(_record(5 + place, step.version, step.source, step.target, "outside") for place, step in enumerate(steps)),
+    ]
     assert unrecorded(done, registry) == []
 
 
 def test_an_outside_move_is_dated_by_the_registry() -> None:
     moved = START + timedelta(days=30)
-    (found,) = unrecorded(STORY, RegistryState({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
-    assert found.started == moved
+    (step,) = unrecorded(STORY, RegistryState({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
+    assert step.started == moved
 
 
 @pytest.mark.parametrize(
-    ("when", "said"),
+    ("when", "sentences"),
     [
         ("2026-11-02T11:59Z", ["Nothing is known of 2026-11-02T11:59:00Z. The first record is of 2026-11-02T12:00:00Z."]),
         (
@@ -106,8 +109,8 @@ def test_an_outside_move_is_dated_by_the_registry() -> None:
         ),
     ],
 )
-def test_what_was_in_production_then(when: str, said: list[str]) -> None:
-    assert held_at(STORY, read_time(when)) == said
+def test_what_was_in_production_then(when: str, sentences: list[str]) -> None:
+    assert held_at(STORY, read_time(when)) == sentences
 
 
 def test_doubts_about_a_time_are_told() -> None:
@@ -116,9 +119,9 @@ def test_doubts_about_a_time_are_told() -> None:
         _record(5, "3", "None", "Production", "outside", seen=START + timedelta(days=9)),
         _record(6, "2", "", "@production", "outside"),
     ]
-    said = held_at(records, START + timedelta(days=20))
-    assert "made in MLflow's UI or API at that time or before, noticed 2026-11-10T12:00:00Z" in said[1]
-    assert said[2] == "@production: version 2, moved in MLflow's UI or API"
+    sentences = held_at(records, START + timedelta(days=20))
+    assert "made in MLflow's UI or API at that time or before, noticed 2026-11-10T12:00:00Z" in sentences[1]
+    assert sentences[2] == "@production: version 2, moved in MLflow's UI or API"
     assert held_at([], START) == ["Nothing is known of 2026-11-01T12:00:00Z. There are no records."]
 
 

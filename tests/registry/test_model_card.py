@@ -128,8 +128,10 @@ def _with_breakdown() -> tuple[ModelFacts, Breakdown]:
 def test_the_figures_within_each_source_stand_beside_the_pooled_ones() -> None:
     facts, breakdown = _with_breakdown()
     text = "\n".join(sections.within_source(sections.breakdown_of(facts, None)))
-    for one in breakdown.within.separations:
-        assert f"| {one.name} | {one.source} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} |" in text
+    for separation in breakdown.within.separations:
+        auroc = separation.auroc
+        figures = f"{auroc.value:.3f} | {auroc.low:.3f} - {auroc.high:.3f}"
+        assert f"| {separation.name} | {separation.source} | {figures} |" in text
     north = breakdown.within.sources["north"]
     assert f"| north | {north.accuracy.n} | {north.accuracy.value:.3f} (" in text
     assert f"{north.error_among_reported.value:.3f} ({north.error_among_reported.low:.3f}" in text

@@ -14,7 +14,7 @@ from model_code.errors import SettingError
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status", "said"),
+    ("outcome", "status", "output"),
     [
         (Retrained("tiny", "2", "Staging", True, (), "r"), 0, "waits in Staging for a person"),
         (Retrained("tiny", "2", "Production", True, (), "r"), 0, "is in Production (RETRAIN_PROMOTE)"),
@@ -25,10 +25,10 @@ from model_code.errors import SettingError
     ],
 )
 def test_exit_statuses_and_last_words(
-    outcome: Any, status: int | str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outcome: Any, status: int | str, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def retrained(asked: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
-        assert (asked.photos, asked.patients, asked.why, asked.schedule) == (Path("a"), None, "dark photos", GENTLE)
+    def retrained(request: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
+        assert (request.photos, request.patients, request.why, request.schedule) == (Path("a"), None, "dark photos", GENTLE)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -43,7 +43,7 @@ def test_exit_statuses_and_last_words(
     except SystemExit as end:
         ended = end.code
     assert ended == status
-    assert said in "".join(capsys.readouterr())
+    assert output in "".join(capsys.readouterr())
 
 
 def test_a_gentle_schedule_is_the_default() -> None:

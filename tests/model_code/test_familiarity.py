@@ -59,7 +59,7 @@ def test_a_ruined_photo_must_be_retaken(way: str, retina: bytes) -> None:
     rng = np.random.default_rng(5)
     ruined = [classifier.classify(encode(Image.fromarray(DEGRADATIONS[way](photo, rng)), "PNG")).answer for _ in range(5)]
     hazy = [answer["decision"] == "review" and answer["predicted_class"] == HAZY for answer in ruined]
-    noticed = [unfamiliar or answer["decision"] == "retake" for unfamiliar, answer in zip(hazy, ruined, strict=True)]
+    noticed = [is_hazy or answer["decision"] == "retake" for is_hazy, answer in zip(hazy, ruined, strict=True)]
     assert sum(noticed) >= 4
 
 

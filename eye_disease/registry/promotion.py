@@ -13,7 +13,7 @@ from eye_disease.registry.history.mover import Mover, moving
 from eye_disease.registry.history.transition import Transition, finished
 from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, FetchedVersion, RegistryState, StageError, read_registry
 
-if TYPE_CHECKING:  # at work it is imported where it is needed: with its plots it takes seconds, and a roll back is in a hurry
+if TYPE_CHECKING:  # imported where it is needed: with its plots it takes seconds, and a rollback is urgent
     from eye_disease.registry.gate.gate import GateResult
 
 
@@ -84,7 +84,7 @@ def rollback(name: str, reason: str = "", only: str | None = None) -> Transition
     only if this version is in Production. Raises StageError if it is not, or if there is nothing to go back to.
     """
     client = MlflowClient()
-    read_registry(client, name)  # an unknown model is told before a lock is made
+    read_registry(client, name)  # an unknown model is refused before a lock is made
     with moving(client, name) as mover:
         registry = mover.registry
         current = registry.holder("Production")

@@ -258,7 +258,7 @@ def test_a_command_that_died_is_mended_by_the_next(
     assert read_registry(client, NAME).holder("Production") == ("2" if stage_moved else "1")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
     history = review(NAME)
-    assert (history.records[-1].state, history.records[-1].mended) == (ended, "bob")
+    assert (history.records[-1].state, history.records[-1].recovered) == (ended, "bob")
     assert history.notes == []
     assert _state(client)[1] == {"production": "2" if stage_moved else "1"}
 

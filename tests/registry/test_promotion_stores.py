@@ -177,7 +177,7 @@ def test_people_of_a_server_with_basic_auth(
         promote(GUARDED, "3", "Staging")
         assert _held(client) == ("2", "2")
         records = History(client, GUARDED).records()
-        assert [(step.version, step.state, step.who, step.mended) for step in records] == [
+        assert [(step.version, step.state, step.who, step.recovered) for step in records] == [
             ("1", "done", "alice", ""),
             ("2", "done", "alice", "bob"),
             ("3", "done", "bob", ""),

@@ -2,7 +2,7 @@
 
 MLflow offers two calls, each atomic: one moves the version into its stage and the one before it to Archived, the other moves
 the alias. Between them a reader of the stage gets the new version and a reader of the alias the one before: never nothing,
-never one that was not in Production. A command that dies between them is mended by the next one.
+never one that was not in Production. What a command that dies between them has begun, the next one recovers.
 """
 
 import warnings
@@ -37,10 +37,10 @@ class Mover:
         self.records = history.records()
 
     def catch_up(self) -> None:
-        """Mend what another command left undone, record what was moved in MLflow itself."""
+        """Recover what another command left undone, record what was moved in MLflow itself."""
         broken = [step for step in self.records if step.state == "begun"]
         for step in broken:
-            self.mend(step, broken_off=True)
+            self.recover(step, interrupted=True)
         if broken:
             self.registry, self.records = read_registry(self._client, self.name), self.history.records()
         for step in unrecorded(self.records, self.registry):
@@ -60,21 +60,21 @@ class Mover:
                 return self._follow(step, self.registry)
         except (StageError, TrackingUnavailableError):
             with explained("Recording the outcome, which the next command will do,"):
-                ended = self.mend(step)
+                ended = self.recover(step)
             if ended.state == "done":  # the answer was lost, not the call
                 return ended
             raise
 
-    def mend(self, step: Transition, broken_off: bool = False) -> Transition:
+    def recover(self, step: Transition, interrupted: bool = False) -> Transition:
         """Finish a step whose stage has moved, close one whose stage has not as undone."""
         if step.kind == "outside":
             return self.history.close(step, done=True)
         registry = read_registry(self._client, self.name)
         if registry.stages.get(step.version) == step.target:
-            return self._follow(step, registry, broken_off)
-        return self.history.close(step, done=False, mended=broken_off)
+            return self._follow(step, registry, interrupted)
+        return self.history.close(step, done=False, recovered=interrupted)
 
-    def _follow(self, step: Transition, registry: RegistryState, broken_off: bool = False) -> Transition:
+    def _follow(self, step: Transition, registry: RegistryState, interrupted: bool = False) -> Transition:
         """All that comes after the stage; may be done twice. registry: read under this lock, so its aliases still stand."""
         own = ALIASES.get(step.target)
         if own:
@@ -83,7 +83,7 @@ class Mover:
             if version == step.version and alias != own:
                 self._client.delete_registered_model_alias(self.name, alias)
         self._tag(step)
-        return self.history.close(step, done=True, mended=broken_off)
+        return self.history.close(step, done=True, recovered=interrupted)
 
     def _tag(self, step: Transition) -> None:
         note = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
@@ -101,7 +101,7 @@ class Mover:
 
 @contextmanager
 def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
-    """Inside, versions of a model can be moved. What another command left undone is mended first, what was moved in MLflow's
+    """Inside, versions of a model can be moved. What another command left undone is recovered first, what was moved in MLflow's
     UI or API is recorded. The model must be known. Raises StageError; LockedError if somebody else is moving one.
     """
     with ExitStack() as stack:

@@ -58,11 +58,11 @@ class History:
         run = self._client.create_run(self._experiment_id, _milliseconds(step.started), tags, run_name=step.title)
         return replace(step, run_id=run.info.run_id)
 
-    def close(self, step: Transition, done: bool, mended: bool = False) -> Transition:
-        """Close a transition's record; `mended`: another command than the one that opened it does."""
-        if mended:
-            step = replace(step, mended=who())
-            self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.mended)])
+    def close(self, step: Transition, done: bool, recovered: bool = False) -> Transition:
+        """Close a transition's record; `recovered`: another command than the one that opened it closes it."""
+        if recovered:
+            step = replace(step, recovered=who())
+            self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.recovered)])
         now = datetime.now(UTC)
         status = "FINISHED" if done else "FAILED"
         with redirect_stdout(sys.stderr):  # MLflow prints the run's address, which does not belong in a command's output

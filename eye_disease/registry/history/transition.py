@@ -42,7 +42,7 @@ class Transition:
     run_id: str = ""
     state: str = "begun"
     """`begun`, `done` or `undone`."""
-    mended: str = ""
+    recovered: str = ""
     """Who finished or undid it, after the command that began it was interrupted."""
 
     @property
@@ -86,7 +86,7 @@ class Transition:
                 number=int(tags["number"]),
                 run_id=run.info.run_id,
                 state=STATES[run.info.status],
-                mended=tags.get("mended", ""),
+                recovered=tags.get("mended", ""),
             )
         except (KeyError, ValueError) as error:
             raise StageError(

@@ -62,7 +62,7 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
 def row(step: Transition) -> tuple[str, ...]:
     """A record's cells under HEADINGS."""
     state = "" if step.state == "done" else f"({step.state})"
-    mended = f"[completed by {step.mended} after the command was interrupted]" if step.mended else ""
+    recovered = f"[completed by {step.recovered} after the command was interrupted]" if step.recovered else ""
     noticed = f"[noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
     return (
         str(step.number),
@@ -75,7 +75,7 @@ def row(step: Transition) -> tuple[str, ...]:
         ",".join(step.replaced) or "-",
         step.digest[:12] or "-",
         step.evidence or "-",
-        one_line(" ".join(filter(None, (state, step.reason, mended, noticed)))) or "-",
+        one_line(" ".join(filter(None, (state, step.reason, recovered, noticed)))) or "-",
     )
 
 

@@ -131,7 +131,9 @@ def test_a_wrong_time_is_explained() -> None:
 
 
 def test_a_table_has_all_of_a_record() -> None:
-    heading, *_, last = table([*STORY, _record(5, "2", "Archived", "Staging", state="undone", mended="bob", digest="ab" * 32)])
+    heading, *_, last = table(
+        [*STORY, _record(5, "2", "Archived", "Staging", state="undone", recovered="bob", digest="ab" * 32)]
+    )
     assert heading.split() == ["no", "UTC", "who", "kind", "version", "from", "to", "replaced", "files", "evidence", "reason"]
     assert last.split()[:9] == [
         "5",

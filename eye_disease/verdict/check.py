@@ -47,8 +47,8 @@ class Check:
 
     def decided(self, rejected: bool) -> Self:
         """With its level; rejected: chance does not explain the value."""
-        found: Level = "ok" if not self.beyond else self.significant if rejected else self.insignificant
-        return replace(self, level=found)
+        level: Level = "ok" if not self.beyond else self.significant if rejected else self.insignificant
+        return replace(self, level=level)
 
     @property
     def excess(self) -> float:

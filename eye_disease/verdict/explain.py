@@ -44,7 +44,7 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     bad = [check for check in verdict.reasons if check.level == "drift"]
     service = [check for check in bad if check.source == "service"]
     if service:
-        return f"The service is unhealthy: {_said(service[0])}.", _ACTIONS[service[0].stream]
+        return f"The service is unhealthy: {_service_problem(service[0])}.", _ACTIONS[service[0].stream]
     streams = [check for check in bad if check.source in ("stream", "lasting")]
     if streams and verdict.kind:
         sites = [clean(site) or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
@@ -58,5 +58,5 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     return f"The answers are beyond a limit: {first}.", known
 
 
-def _said(check: Check) -> str:
+def _service_problem(check: Check) -> str:
     return clean(check.problem, LONGEST_PROBLEM).rstrip(".") if check.stream == "probe" and check.problem else str(check)

@@ -18,7 +18,7 @@ def service_checks(profile: Profile, limits: DriftLimits, health: Health | None,
     checks = []
     if n:
         share = whole.failed / n
-        codes = ", ".join(f"{count} {code}" for code, count in sorted(whole.errors.items(), key=lambda one: -one[1])[:3])
+        codes = ", ".join(f"{count} {code}" for code, count in sorted(whole.errors.items(), key=lambda item: -item[1])[:3])
         # Exact binomial test that the true share is above the limit: three errors in a small window are not yet a trend.
         p_value = float(binom.sf(whole.failed - 1, n, limits.max_error_share))
         checks.append(_check("error_code", "share", share, limits.max_error_share, n, "drift", codes, p_value))

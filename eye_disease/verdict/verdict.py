@@ -53,12 +53,12 @@ class Verdict:
         """The checks that made the status: drift before warnings, the whole window before sites, it alone before it together
         with others, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
-        bad.sort(key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess))
-        told: dict[tuple[str | None, ...], Check] = {}
-        for one in bad:  # the newest window is judged twice: what both find is told once
-            source = "stream" if (one.source, one.windows) == ("lasting", 1) else one.source
-            told.setdefault((source, one.site, one.stream, one.statistic), one)
-        return tuple(told.values())
+        bad.sort(key=lambda check: (check.level != "drift", check.site is not None, check.source == "lasting", -check.excess))
+        reasons: dict[tuple[str | None, ...], Check] = {}
+        for check in bad:  # the newest window is judged twice: what both find is listed once
+            source = "stream" if (check.source, check.windows) == ("lasting", 1) else check.source
+            reasons.setdefault((source, check.site, check.stream, check.statistic), check)
+        return tuple(reasons.values())
 
     @property
     def lasting(self) -> float | None:

@@ -52,16 +52,18 @@ class Ingested:
 
     def problems(self) -> list[str]:
         """What the run found wrong, a sentence each."""
-        found = [f"{count:,} lines set aside: {REASONS[reason]}." for reason, count in self.rejected.items()]
+        sentences = [f"{count:,} lines set aside: {REASONS[reason]}." for reason, count in self.rejected.items()]
         if (missing := self.after.missing - self.before.missing) > 0:
-            told = self.after.lost_records - self.before.lost_records
-            found.append(f"{missing:,} records are missing from a process's sequence; {told:,} of them could not be written.")
+            unwritten = self.after.lost_records - self.before.lost_records
+            sentences.append(
+                f"{missing:,} records are missing from a process's sequence; {unwritten:,} of them could not be written."
+            )
         if jumps := self.after.clock_jumps - self.before.clock_jumps:
-            found.append(
+            sentences.append(
                 f"{jumps:,} records have a time earlier than the one before, not of their file's hour, or not that of their "
                 "writing. Check the clocks."
             )
-        return found
+        return sentences
 
 
 def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen_commit: int = 0) -> Ingested:
@@ -82,15 +84,15 @@ def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen
     if run.state != before:
         store.save(run.state)
     if run.state.removing:
-        kept = {name: size for name, size in run.state.removing.items() if not segments.remove(name, size)}
-        run.state = replace(run.state, removing={}, offsets=run.state.offsets | kept)
+        not_removed = {name: size for name, size in run.state.removing.items() if not segments.remove(name, size)}
+        run.state = replace(run.state, removing={}, offsets=run.state.offsets | not_removed)
         store.save(run.state)
     if keep_days is not None:
         store.expire(keep_days, now)
-    done = Ingested(before, run.state)
-    for problem in done.problems():
+    result = Ingested(before, run.state)
+    for problem in result.problems():
         _logger.warning("%s version %s: %s", store.model, store.version, problem)
-    return done
+    return result
 
 
 class _Run:
@@ -105,7 +107,7 @@ class _Run:
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
         self._progress, self._taken = Progress(), 0
-        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.found)
+        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.listed)
         self._latest: dict[str, int] = {}
         """Process -> latest time seen, microseconds."""
 
@@ -113,7 +115,7 @@ class _Run:
         """Read every segment's new lines into the files of the next commit."""
         with ExitStack() as stack:
             parts = _Parts(self._store, self._before, f"{self._now:%Y-%m-%d}", stack)
-            for segment in self._segments.found:
+            for segment in self._segments.listed:
                 self._read_segment(segment, parts)
             parts.finish()
         if parts.used:

@@ -14,28 +14,28 @@ class Sequences:
     """
 
     def __init__(self, ranges: Mapping[str, Sequence[Sequence[int]]] | None = None) -> None:
-        self._held = {process: np.array(held, np.int64).reshape(-1, 2) for process, held in (ranges or {}).items()}
+        self._ranges = {process: np.array(pairs, np.int64).reshape(-1, 2) for process, pairs in (ranges or {}).items()}
 
     def admit(self, process_id: str, sequence: np.ndarray) -> np.ndarray:
         """Take in records with these numbers, int (n,); returns bool (n,): True for those not held before."""
-        held = self._held.get(process_id, _NOTHING)
-        at = np.searchsorted(held[:, 0], sequence, side="right") - 1
-        known = (at >= 0) & (sequence <= held[at, 1]) if len(held) else np.zeros(len(sequence), bool)
+        ranges = self._ranges.get(process_id, _NOTHING)
+        at = np.searchsorted(ranges[:, 0], sequence, side="right") - 1
+        known = (at >= 0) & (sequence <= ranges[at, 1]) if len(ranges) else np.zeros(len(sequence), bool)
         first = np.zeros(len(sequence), bool)
         first[np.unique(sequence, return_index=True)[1]] = True
         new: np.ndarray = first & ~known
         if new.any():
             numbers = np.sort(sequence[new])
-            self._held[process_id] = _join(np.concatenate([held, np.stack([numbers, numbers], axis=1)]))
+            self._ranges[process_id] = _join(np.concatenate([ranges, np.stack([numbers, numbers], axis=1)]))
         return new
 
     def missing(self) -> int:
         """Records that processes have numbered and that are not held: lost, or not here yet."""
-        return sum(int(held[-1, 1] + 1 - (held[:, 1] - held[:, 0] + 1).sum()) for held in self._held.values())
+        return sum(int(ranges[-1, 1] + 1 - (ranges[:, 1] - ranges[:, 0] + 1).sum()) for ranges in self._ranges.values())
 
     def as_json(self) -> dict[str, list[tuple[int, int]]]:
         """What the constructor takes."""
-        return {process: [(int(first), int(last)) for first, last in held] for process, held in self._held.items()}
+        return {process: [(int(first), int(last)) for first, last in ranges] for process, ranges in self._ranges.items()}
 
 
 def _join(ranges: np.ndarray) -> np.ndarray:

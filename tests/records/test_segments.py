@@ -255,7 +255,7 @@ def test_a_writer_that_finds_its_file_held_takes_another_one(folder: Path, store
         log.append([{"n": 2}])
     names = sorted(path.name for path in folder.glob("*.jsonl"))
     assert names == sorted([segment.name, segment.name.replace(".jsonl", ".2.jsonl")])
-    found = Segments(store.storage, store.folder, datetime.now(UTC)).found
+    found = Segments(store.storage, store.folder, datetime.now(UTC)).listed
     assert len({one.process for one in found}) == 1
 
 

@@ -15,11 +15,10 @@ import pyarrow.parquet as papq
 
 from eye_disease.common.progress import Progress
 from eye_disease.common.text import clean, one_line
-from eye_disease.records.ingest_state import IngestState
+from eye_disease.records.ingest_state import IngestState, Sequences
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
 from eye_disease.records.rebuild import current_state
 from eye_disease.records.segments import Segment, Segments
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.store import RecordStore, warn_once
 
 _logger = logging.getLogger(__name__)

@@ -6,9 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
-from eye_disease.records.ingest_state import IngestState
+from eye_disease.records.ingest_state import IngestState, Sequences
 from eye_disease.records.lines import record_schema
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.store import Part, RecordStore
 
 _logger = logging.getLogger(__name__)

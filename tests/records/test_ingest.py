@@ -11,8 +11,8 @@ import pytest
 
 from eye_disease.records import ingest as ingest_module
 from eye_disease.records.ingest import ingest
+from eye_disease.records.ingest_state import Sequences
 from eye_disease.records.lines import REASONS, find_classes, parse, record_schema
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.storage import Storage, StorageError
 from eye_disease.records.store import RecordStore, StoreError, find_stores
 from model_code.inference_log import InferenceLog

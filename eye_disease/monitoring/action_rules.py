@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict
 
 Step = Literal["command", "rollback"]

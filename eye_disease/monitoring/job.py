@@ -38,9 +38,9 @@ from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores, warn_once
 from eye_disease.registry.versions import version_in_production
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.lasting import Recent
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from model_code.promise import Promise
 
 _logger = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from eye_disease.monitoring.window import Window
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.store import StoreSnapshot
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.lasting import KEPT, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict, judge
 from model_code.promise import Promise
 

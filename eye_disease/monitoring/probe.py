@@ -15,7 +15,7 @@ from eye_disease.common.environment import is_loopback
 from eye_disease.common.errors import UserError
 from eye_disease.common.secrets import split_login
 from eye_disease.common.text import clean
-from eye_disease.verdict.health import Health
+from eye_disease.verdict.service import Health
 from model_code.canary import canary_photo, differences, expected_answer
 
 _NOT_LET_IN = (401, 403, 407)

@@ -11,7 +11,7 @@ from eye_disease.monitoring.probe import Canary, NotLetInError, probe
 from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
-from eye_disease.verdict.health import Health
+from eye_disease.verdict.service import Health
 from model_code.identity import BUNDLED_VERSION
 from model_code.schema import MODEL_NAME
 

@@ -10,13 +10,12 @@ from eye_disease.profiles.profile import OTHER_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
 from eye_disease.verdict.drift import Kind, embedding_checks, kind_of_shift, stream_checks
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.lasting import LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.performance import performance_checks, promise_checks
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.rules import rule_checks
-from eye_disease.verdict.service import service_checks
+from eye_disease.verdict.service import Health, service_checks
 from eye_disease.verdict.since import Since
 from model_code.promise import Promise
 

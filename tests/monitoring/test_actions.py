@@ -24,8 +24,8 @@ from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict
 from tests.support.drift_logs import give_reference, write_log
 from tests.support.drift_records import CLASSES, make_records

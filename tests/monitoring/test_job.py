@@ -26,8 +26,8 @@ from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from model_code.promise import Promise
 from tests.support.drift_logs import give_promise, give_reference, write_log
 from tests.support.drift_records import CLASSES, make_errors, make_records

@@ -27,8 +27,8 @@ from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.recent import LogTail
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_records
 from tests.support.logs import append, failed, record

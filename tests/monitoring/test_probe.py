@@ -21,7 +21,7 @@ from eye_disease.monitoring.probe import Canary, NotLetInError, probe
 from eye_disease.monitoring.served import probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
+from eye_disease.verdict.service import Health
 from tests.support.servers import NAME, PROJECT, Served, free_port, read_records
 
 PACKAGE = PROJECT / "models"

@@ -13,9 +13,9 @@ from eye_disease.profiles.profile import MAX_SITES, Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check, decide
 from eye_disease.verdict.explain import explain
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict, judge
 from model_code.promise import Bounded, Promise
 from tests.support.drift_records import CLASSES, make_errors, make_records, replace_column

@@ -28,7 +28,7 @@ _CLOCK_TOLERANCE_US = 1_000_000
 """A clock may be set back by this much without being called a jump."""
 _STORAGE_TOLERANCE_S = 60.0
 """A process's clock may differ by this much from the one that stamps its file."""
-_KEPT_OF_A_LINE = 65_536
+_LONGEST_LINE = 65_536
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class _Parts:
         if lines and self._rejected is None:
             self._rejected = self._create(self._store.rejected_path(self._today, self._commit))
         for line in lines:
-            text = line.line[:_KEPT_OF_A_LINE].decode("utf-8", "backslashreplace")
+            text = line.line[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
             self._rejected.write(json.dumps({"segment": segment, "reason": line.reason, "line": text}).encode() + b"\n")
 
     def finish(self) -> None:

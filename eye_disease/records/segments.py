@@ -64,7 +64,7 @@ class Segments:
 
     def closed(self, segment: Segment) -> Segment | None:
         """The segment as its writer has left it; None while the writer may go on."""
-        locked = _is_held(self._storage, self._path(segment))
+        locked = _is_locked(self._storage, self._path(segment))
         if locked or not ((locked is False and segment.own) or self._is_left(segment)):
             return None
         entry = self._storage.entry(self._path(segment))  # its size was listed before its lock was seen to be free
@@ -112,7 +112,7 @@ def _age(segment: Segment) -> tuple[float, str]:
     return segment.modified, segment.name
 
 
-def _is_held(storage: Storage, path: str) -> bool | None:
+def _is_locked(storage: Storage, path: str) -> bool | None:
     """Whether a writer holds the segment's lock; None where that cannot be seen."""
     local = storage.local_path(path)
     if local is None:

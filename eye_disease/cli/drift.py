@@ -49,7 +49,7 @@ def _run(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
         outcomes = _run_once(job)
         if any(one.failed for one in outcomes):
             sys.exit(1)
-        if asked.fail_on and any(one.found and one.found.verdict.status == asked.fail_on for one in outcomes):
+        if asked.fail_on and any(one.findings and one.findings.verdict.status == asked.fail_on for one in outcomes):
             sys.exit(DRIFT_EXIT_STATUS)
         return
     with ExitStack() as stack:

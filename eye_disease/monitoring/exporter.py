@@ -53,9 +53,9 @@ class LogCollector(Collector):
 
     def _states(self) -> Metric:
         family = GaugeMetricFamily("eye_drift_state", "1 for the state the job found last", labels=(*_LABELS, "state"))
-        for version, found in sorted(self._read_states().items()):
+        for version, status in sorted(self._read_states().items()):
             for state in STATES:
-                family.add_metric((*_labels(version), state), float(state == found))
+                family.add_metric((*_labels(version), state), float(state == status))
         return family
 
 

@@ -34,12 +34,12 @@ class Packages:
             return BUNDLED_PACKAGE
         if not version.isdecimal():
             return None
-        kept = self._folder / model / version
-        if kept.is_dir():
-            return kept
+        folder = self._folder / model / version
+        if folder.is_dir():
+            return folder
         try:
             with tracking_call(self._timeout_seconds):
-                return _fetch(model, version, kept)
+                return _fetch(model, version, folder)
         except TrackingMissingError:
             return None
 
@@ -48,22 +48,22 @@ class Packages:
 
         Raises StateFileError if that is not allowed.
         """
-        kept = self._folder / model / version
-        if version == BUNDLED_VERSION or not kept.is_dir():
+        folder = self._folder / model / version
+        if version == BUNDLED_VERSION or not folder.is_dir():
             return False
-        aside = next(path for n in count(1) if not (path := kept.with_name(f"{version}.damaged-{n}")).exists())
+        aside = next(path for n in count(1) if not (path := folder.with_name(f"{version}.damaged-{n}")).exists())
         try:
-            kept.rename(aside)
+            folder.rename(aside)
         except OSError as error:
-            raise StateFileError(f"{kept} is damaged and cannot be set aside ({error.strerror}).") from error
-        _logger.error("%s is damaged (%s). It is kept as %s, and fetched again.", kept, why, aside)
+            raise StateFileError(f"{folder} is damaged and cannot be set aside ({error.strerror}).") from error
+        _logger.error("%s is damaged (%s). It is kept as %s, and fetched again.", folder, why, aside)
         return True
 
 
-def _fetch(model: str, version: str, kept: Path) -> Path:
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    incoming = kept.with_name(f"{kept.name}.partial")
+def _fetch(model: str, version: str, folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    incoming = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(incoming, ignore_errors=True)  # of a run that was killed
-    fetch_package_files(model, version, _FILES, incoming).rename(kept)
+    fetch_package_files(model, version, _FILES, incoming).rename(folder)
     shutil.rmtree(incoming)
-    return kept
+    return folder

@@ -63,8 +63,8 @@ def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:
         reason = f"The canary photo was answered with the error {clean(code)}."
         return Health(False, reason, ping_ms, version, wrong=code in _OWN_ERRORS)
     if wrong := differences(answers[0], canary.expected):
-        said = "; ".join(clean(one, _LONGEST_DIFFERENCE) for one in wrong)
-        return Health(False, f"The answer to the canary photo is wrong: {said}.", ping_ms, version, wrong=True)
+        differing = "; ".join(clean(difference, _LONGEST_DIFFERENCE) for difference in wrong)
+        return Health(False, f"The answer to the canary photo is wrong: {differing}.", ping_ms, version, wrong=True)
     return Health(True, None, ping_ms, version)
 
 

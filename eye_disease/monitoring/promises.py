@@ -23,7 +23,7 @@ def read_promise(packages: Packages, store: RecordStore) -> Promise | None:
     if path is None or not path.is_file():
         return None
     try:
-        kept = json.loads(path.read_text()).get("promise")
-        return None if kept is None else Promise.from_dict(kept)
+        stored = json.loads(path.read_text()).get("promise")
+        return None if stored is None else Promise.from_dict(stored)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoPromiseError(f"{path} does not hold a promise of this release ({type(error).__name__}: {error}).") from error

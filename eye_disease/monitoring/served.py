@@ -25,13 +25,13 @@ def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[
     Raises OSError if the log cannot be read.
     """
     model, version = _wrote_last(find_stores(storage))
-    found = _probe(url, model, version, packages)
-    if found is not None and found.model_version not in (None, version):
-        version = str(found.model_version)
-        found = _probe(url, model, version, packages)
-    if found is not None and not found.up:
-        _logger.warning("The served model at %s is unhealthy: %s", hide_secrets(url), found.reason)
-    return ((model, version), found) if found else None
+    health = _probe(url, model, version, packages)
+    if health is not None and health.model_version not in (None, version):
+        version = str(health.model_version)
+        health = _probe(url, model, version, packages)
+    if health is not None and not health.up:
+        _logger.warning("The served model at %s is unhealthy: %s", hide_secrets(url), health.reason)
+    return ((model, version), health) if health else None
 
 
 def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
@@ -58,8 +58,8 @@ def _canary(package: Path, packages: Packages, model: str, version: str) -> Cana
         _logger.warning("No health probe of %s version %s, whose canary is damaged: %s", clean(model), version, error)
         try:
             packages.set_aside(model, version, str(error))
-        except StateFileError as kept:
-            _logger.error("%s", kept)
+        except StateFileError as unusable:
+            _logger.error("%s", unusable)
         return None
 
 

@@ -75,7 +75,7 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def decide(checks: list[Check], alpha: float) -> list[Check]:
+def assign_levels(checks: list[Check], alpha: float) -> list[Check]:
     """Levels of a family of checks: a window without drift has any `significant` one with probability alpha at most."""
     tested = {id(check): check.p_value for check in checks if check.p_value is not None}
     p_values = dict(zip(tested, holm(list(tested.values())), strict=True))

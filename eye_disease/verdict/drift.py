@@ -10,7 +10,7 @@ from eye_disease.profiles.permutation_tests import TestResult, domain_classifier
 from eye_disease.profiles.reference import Reference
 from eye_disease.profiles.sample import Sample
 from eye_disease.profiles.tally import Tally
-from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.check import Check, assign_levels
 from eye_disease.verdict.limits import DriftLimits
 
 Kind = Literal["prevalence", "acquisition"]
@@ -89,7 +89,7 @@ def kind_of_shift(tally: Tally, reference: Reference, limits: DriftLimits) -> Ki
         limit = max(reference.critical_value(stream, n) * widening, _smallest(stream, limits))
         p_value = _p_value(stream, value, window[stream], np.rint(expected))
         checks.append(Check("stream", stream, "residual", value, limit, n, value > limit, p_value=p_value))
-    decided = decide(checks, limits.alpha)
+    decided = assign_levels(checks, limits.alpha)
     return "acquisition" if any(check.level == "drift" for check in decided) else "prevalence"
 
 

@@ -24,8 +24,8 @@ from eye_disease.verdict.since import Series, Since, Split, split
 SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
 """Newest windows that are merged: the powers of two and two more between any two, so that a drift of any age fills a scale of
 about four fifths of its windows."""
-KEPT = 96
-"""Windows that are kept: those of the largest scale, and some before them to compare with."""
+MAX_WINDOWS = 96
+"""Windows that are remembered: those of the largest scale, and some before them to compare with."""
 LEVEL = 1e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
@@ -112,8 +112,8 @@ class LastingDrift:
         return Comparison(values, clearness, np.where(large, p_values / levels, np.inf).min(axis=-1))
 
     def judge(self, windows: Sequence[RecentWindow]) -> Lasting:
-        """windows: the newest last, which is the one to be judged; KEPT of them are looked at."""
-        seen = _Seen.of(windows[-KEPT:], self._layout)
+        """windows: the newest last, which is the one to be judged; MAX_WINDOWS of them are looked at."""
+        seen = _Seen.of(windows[-MAX_WINDOWS:], self._layout)
         scales = seen.scales(self._least)
         if not scales:
             return Lasting()
@@ -131,7 +131,7 @@ class LastingDrift:
 
     def since(self, windows: Sequence[RecentWindow]) -> Since | None:
         """Since when what the newest window shows by itself lasts; None where no test on it tells."""
-        seen = _Seen.of(windows[-KEPT:], self._layout)
+        seen = _Seen.of(windows[-MAX_WINDOWS:], self._layout)
         clearness = self.compare(*seen.parted(1), 0).clearness
         best = int(clearness.argmax())
         return seen.since(self._begun(seen, best, 1)) if clearness[best] > _TELLS else None

@@ -18,7 +18,7 @@ from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
 from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
-from eye_disease.monitoring.actions import Actions, Command, Report, commands
+from eye_disease.monitoring.actions import ActionOutcome, Actions, Command, commands
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
@@ -129,7 +129,7 @@ def _python(text: str, request: Request) -> tuple[str, ...]:
     return (sys.executable, "-c", text)
 
 
-def _settled(actions: Actions) -> list[Report]:
+def _settled(actions: Actions) -> list[ActionOutcome]:
     """Reports until nothing is under way, all closed."""
     found, deadline = [], time.monotonic() + 30
     while actions._open():
@@ -141,7 +141,7 @@ def _settled(actions: Actions) -> list[Report]:
     return found
 
 
-def _states(reports: list[Report]) -> list[tuple[str, str]]:
+def _states(reports: list[ActionOutcome]) -> list[tuple[str, str]]:
     return [(report.request.step, report.state) for report in reports]
 
 
@@ -217,7 +217,7 @@ def test_what_an_older_job_has_kept_runs_the_command_that_is_set_now(actions: Ca
 def test_a_setting_that_is_taken_back_drops_what_waits(actions: Callable[..., Actions]) -> None:
     actions(command="pass").ask(REQUEST)
     (dropped,) = _settled(actions())
-    assert (dropped.state, dropped.said) == ("dropped", "DRIFT_ON_RAISE was unset before this started.")
+    assert (dropped.state, dropped.sentence) == ("dropped", "DRIFT_ON_RAISE was unset before this started.")
 
 
 def test_two_commands_run_one_after_the_other(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_a_failure_is_told_with_its_status_and_not_tried_again(actions: Callable
     made = actions(command="raise SystemExit(4)")
     made.ask(REQUEST)
     _, failed = _settled(made)
-    assert (failed.state, "exit status 4" in failed.said) == ("failed", True)
+    assert (failed.state, "exit status 4" in failed.sentence) == ("failed", True)
 
 
 def test_a_program_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     made = Actions(tmp_path, commands(("/no/such/program",), False), lambda model: None)
     made.ask(REQUEST)
-    assert "exit status 127" in _settled(made)[-1].said
+    assert "exit status 127" in _settled(made)[-1].sentence
     assert "No such file" in (tmp_path / REQUEST.id / "output.log").read_text()
 
 
@@ -262,7 +262,7 @@ def test_a_command_that_hangs_is_ended(
     monkeypatch.setitem(acting._TIMEOUTS, "rollback", 0.3)
     made = actions(rollback="import time; time.sleep(60)")
     made.ask(replace(REQUEST, step="rollback"))
-    assert "exit status 124" in _settled(made)[-1].said
+    assert "exit status 124" in _settled(made)[-1].sentence
 
 
 def test_a_command_that_was_killed_is_broken_off_and_not_started_again(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_command_that_was_killed_is_broken_off_and_not_started_again(actions: 
     begun = tmp_path / "actions" / REQUEST.id / "begun.json"
     os.killpg(json.loads(begun.read_text())["pid"], signal.SIGKILL)
     (broken,) = _settled(made)
-    assert (broken.state, "interrupted" in broken.said) == ("failed", True)
+    assert (broken.state, "interrupted" in broken.sentence) == ("failed", True)
 
 
 def test_what_has_begun_is_not_begun_again_though_the_job_was_killed_before_noting_it(
@@ -293,7 +293,7 @@ def test_a_request_whose_alarm_is_over_is_dropped(actions: Callable[..., Actions
         fcntl.flock(file, fcntl.LOCK_EX)
         assert list(made.advance(lambda model, version: True)) == []
     (dropped,) = made.advance(lambda model, version: False)
-    assert (dropped.state, dropped.said) == ("dropped", "The alarm cleared before this started.")
+    assert (dropped.state, dropped.sentence) == ("dropped", "The alarm cleared before this started.")
 
 
 def test_only_the_version_in_production_is_rolled_back(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_only_the_version_in_production_is_rolled_back(actions: Callable[..., Ac
     text = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')"
     made = actions("2", rollback=text)
     made.ask(request)
-    assert [(one.state, one.said) for one in _settled(made)] == [("dropped", "Version 1 is not in Production (2 is).")]
+    assert [(one.state, one.sentence) for one in _settled(made)] == [("dropped", "Version 1 is not in Production (2 is).")]
     assert not (tmp_path / "runs").exists()
 
 

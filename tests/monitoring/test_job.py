@@ -81,7 +81,7 @@ class World:
         """Status of the only version after these records."""
         self.write(records)
         (outcome,) = self.run()
-        return outcome.found.verdict.status if outcome.found else "waiting"
+        return outcome.findings.verdict.status if outcome.findings else "waiting"
 
     def told(self) -> list[str]:
         return [title for title, _ in self.people.told]
@@ -155,8 +155,8 @@ def test_a_window_waits_for_fifty_predictions_and_a_day_at_most(world: World) ->
     assert world.run_on(_records(10, seed=6)) == "waiting"
     world.now += timedelta(hours=24)
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.status == "insufficient_data"
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.status == "insufficient_data"
     assert "Only 10 answers arrived" in str(outcome)
     assert world.mlflow.metric("session_predictions") == [(1, 55), (2, 10)]
     world.now += timedelta(hours=48)
@@ -178,7 +178,7 @@ def test_every_version_is_judged_for_itself(world: World, reference: Reference) 
     give_reference(world.state, reference, "2")
     world.write(_records(80, seed=20), "1")
     world.write(_records(80, seed=3, **BLURRED), "2")
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["ok", "drift"]
+    assert [one.findings.verdict.status for one in world.run() if one.findings] == ["ok", "drift"]
     assert Memories(world.state).statuses() == {(MODEL, "1"): "ok", (MODEL, "2"): "drift"}
     assert {waiting.batch.version for waiting, _, _ in world.mlflow.batches.values()} == {"1", "2"}
 
@@ -187,11 +187,11 @@ def test_every_version_is_judged_for_itself(world: World, reference: Reference) 
 def test_a_version_without_a_reference_is_judged_by_rules_only_and_says_so(world: World) -> None:
     world.write(_records(80, seed=2, **BLURRED), "unregistered")
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.status == "ok"
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.status == "ok"
     assert "No reference came with version unregistered" in str(outcome)
     assert "No reference came with version unregistered" in world.mlflow.last().batch.note
-    assert {check.source for check in outcome.found.verdict.checks} == {"rule", "service"}
+    assert {check.source for check in outcome.findings.verdict.checks} == {"rule", "service"}
 
 
 @pytest.mark.usefixtures("small_report")
@@ -224,16 +224,16 @@ def test_a_window_waits_for_its_reference(world: World, monkeypatch: pytest.Monk
         patched.setattr("eye_disease.monitoring.package_cache.Packages.find", unavailable)
         world.write(_records(60, seed=1, **BLURRED))
         (outcome,) = world.run()
-        assert (outcome.found, outcome.failed) == (None, False)
+        assert (outcome.findings, outcome.failed) == (None, False)
         assert "reference cannot be fetched yet: no connection" in str(outcome)
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["drift"]
+    assert [one.findings.verdict.status for one in world.run() if one.findings] == ["drift"]
 
 
 @pytest.mark.usefixtures("small_report")
 def test_a_production_window_as_the_reference(world: World, caplog: pytest.LogCaptureFixture) -> None:
     window_of_day = ProductionWindow.parse("window:2026-03-01T11:00..2026-03-01T12:00")
     world.write(_records(100, seed=1, **BLURRED))
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["drift"]
+    assert [one.findings.verdict.status for one in world.run() if one.findings] == ["drift"]
     world.options["reference"] = window_of_day
     with caplog.at_level(logging.WARNING):
         assert world.run_on(_records(100, seed=20, **BLURRED)) == "ok"
@@ -278,7 +278,7 @@ def test_a_server_that_is_down_is_not_waited_for(world: World, monkeypatch: pyte
     monkeypatch.setattr(job, "probe_served", lambda *arguments: ((MODEL, "1"), probed))
     world.settings = replace(world.settings, health_url="http://127.0.0.1:9")
     world.write(_records(10, seed=1))
-    assert [one.found.verdict.status for _ in range(2) for one in world.run() if one.found] == ["drift", "drift"]
+    assert [one.findings.verdict.status for _ in range(2) for one in world.run() if one.findings] == ["drift", "drift"]
     assert world.told() == [f"Drift: {MODEL} version 1"]
     assert "The service is unhealthy: The answer to the canary photo is wrong" in world.people.told[0][1]
     assert world.mlflow.metric("health_check_response_time_ms") == [(1, 3.5), (2, 3.5)]
@@ -303,11 +303,11 @@ def test_labels_count_as_realised_performance(world: World) -> None:
     LabelBook(Storage(str(world.log)), MODEL).import_file(file, "grader-1", world.now)
     world.write(_records(60, seed=2))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.realised is not None
-    assert outcome.found.realised.labelled == len(answers) > 5
+    assert outcome.findings is not None
+    assert outcome.findings.realised is not None
+    assert outcome.findings.realised.labelled == len(answers) > 5
     assert world.mlflow.metric("realised_accuracy") == [(2, 0.0)]
-    assert ("accuracy", "realised") in {(check.stream, check.statistic) for check in outcome.found.verdict.reasons}
+    assert ("accuracy", "realised") in {(check.stream, check.statistic) for check in outcome.findings.verdict.reasons}
 
 
 @pytest.mark.usefixtures("small_report")
@@ -327,11 +327,11 @@ def test_what_labels_say_of_reported_answers_is_held_against_the_promise(world: 
     LabelBook(Storage(str(world.log)), MODEL).import_file(file, "grader-1", world.now)
     world.write(_records(60, seed=2))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    share = outcome.found.realised.error_among_reported
+    assert outcome.findings is not None
+    share = outcome.findings.realised.error_among_reported
     assert (round(share.value * share.n), share.n) == (wrong, len(reported))
     assert ("report", "error_share", "drift") in {
-        (one.stream, one.statistic, one.level) for one in outcome.found.verdict.reasons
+        (one.stream, one.statistic, one.level) for one in outcome.findings.verdict.reasons
     }
     for name, value in (
         ("realised_error_among_reported", share.value),
@@ -479,8 +479,8 @@ def test_a_run_killed_before_its_memory_is_saved_counts_its_window_once(world: W
     world.now += minutes(15)
     world.write(_records(60, seed=3))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.n == 120
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.n == 120
     (path,) = (world.state / "recent").rglob("*.json")
     kept = json.loads(path.read_text())["windows"]
     assert [(one["number"], sum(one["tally"]["classes"])) for one in kept] == [(1, 60), (2, 120)]

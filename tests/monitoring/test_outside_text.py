@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from eye_disease.monitoring.action_rules import Request
-from eye_disease.monitoring.actions import Report
+from eye_disease.monitoring.actions import ActionOutcome
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.exporter import LogCollector
 from eye_disease.monitoring.job import Outcome
@@ -89,7 +89,7 @@ def test_a_site_a_model_and_a_servers_answer_reach_nobody_raw(reference: Referen
         assert batch.note is not None
         told.append(batch.note.replace("**drift**", "drift", 1))
         request = Request("command", evil, evil, 1, str(found.verdict.reasons[0]))
-        report = Report(request, "done", "It succeeded.")
+        report = ActionOutcome(request, "done", "It succeeded.")
         ended = action_alert(report)
         assert ended is not None
         told += [ended.title, ended.body, *action_batch(report, START).run_tags.values()]

@@ -12,7 +12,7 @@ import pytest
 from eye_disease.monitoring.recent_windows import RecentWindows
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
-from eye_disease.verdict.lasting import KEPT, Recent, RecentWindow
+from eye_disease.verdict.lasting import MAX_WINDOWS, Recent, RecentWindow
 from eye_disease.verdict.since import Since
 from tests.support.drift_records import CLASSES, START, make_records
 
@@ -44,10 +44,10 @@ def test_a_version_without_a_file_has_none(tmp_path: Path) -> None:
 def test_the_file_stays_small_however_many_windows_come(tmp_path: Path) -> None:
     kept = RecentWindows(tmp_path)
     (one,) = windows(1)
-    many = tuple(RecentWindow(i, one.tally) for i in range(1, 3 * KEPT))
+    many = tuple(RecentWindow(i, one.tally) for i in range(1, 3 * MAX_WINDOWS))
     kept.save("m", "1", LAYOUT, Recent(many))
-    found = kept.read("m", "1", LAYOUT, judged=3 * KEPT)
-    assert [window.number for window in found.windows] == [window.number for window in many[-KEPT:]]
+    found = kept.read("m", "1", LAYOUT, judged=3 * MAX_WINDOWS)
+    assert [window.number for window in found.windows] == [window.number for window in many[-MAX_WINDOWS:]]
     assert (tmp_path / "recent" / "m" / "1.windows.json").stat().st_size < 1_000_000
 
 

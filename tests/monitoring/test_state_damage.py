@@ -172,7 +172,7 @@ def test_a_damaged_file_costs_only_itself(
     with caplog.at_level(logging.ERROR):
         outcomes = world.run(using)
     assert not any(one.failed for one in outcomes.values())
-    assert [one.found is not None for one in outcomes.values()] == [True, True]
+    assert [one.findings is not None for one in outcomes.values()] == [True, True]
     ids = world.ids()
     assert len(ids) == len(set(ids)) == 4 * 120, "none lost, none twice"
     assert held is None or set(held) <= set(ids)
@@ -197,7 +197,7 @@ def test_a_file_that_may_not_be_read_is_named_and_waits(
     with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
         without_permission(patched, path.name, path.parent.name)
         outcomes = world.run()
-    assert outcomes["2"].found is not None
+    assert outcomes["2"].findings is not None
     assert outcomes["1"].failed == (what in ("ingest", "memory", "recent"))
     assert f"{path} cannot be read (Permission denied)" in caplog.text
     assert path.read_bytes() == content
@@ -215,8 +215,8 @@ def test_a_damaged_parquet_file_is_named_and_the_window_judged_without_it(
     with caplog.at_level(logging.ERROR):
         outcomes = world.run()
     assert f"{parquet} is damaged" in caplog.text
-    assert outcomes["1"].found is not None
-    assert outcomes["1"].found.verdict.n == 120, "of 180, 60 were in that file"
+    assert outcomes["1"].findings is not None
+    assert outcomes["1"].findings.verdict.n == 120, "of 180, 60 were in that file"
 
 
 def test_a_folder_of_the_log_that_may_not_be_read_stops_only_its_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_folder_of_the_log_that_may_not_be_read_stops_only_its_version(world: 
     monkeypatch.setattr(Storage, "entries", refuse)
     world.write(13)
     outcomes = world.run()
-    assert (outcomes["1"].failed, outcomes["2"].found is not None) == (True, True)
+    assert (outcomes["1"].failed, outcomes["2"].findings is not None) == (True, True)
     assert "Permission denied" in str(outcomes["1"])
 
 

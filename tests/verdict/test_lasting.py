@@ -15,7 +15,7 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.explain import explain
-from eye_disease.verdict.lasting import ALONE, KEPT, LEVEL, Lasting, LastingDrift, Recent, RecentWindow
+from eye_disease.verdict.lasting import ALONE, LEVEL, MAX_WINDOWS, Lasting, LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_records
@@ -110,8 +110,8 @@ def test_limits_of_zero_leave_the_decision_to_chance() -> None:
 
 
 def test_only_so_many_windows_are_looked_at() -> None:
-    many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(KEPT + 30))
-    assert judged(many) == judged(many[-KEPT:])
+    many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(MAX_WINDOWS + 30))
+    assert judged(many) == judged(many[-MAX_WINDOWS:])
 
 
 def test_the_verdict_tells_since_when_and_keeps_the_date() -> None:

@@ -11,7 +11,7 @@ from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.layout import EMBEDDING, Layout
 from eye_disease.profiles.profile import MAX_SITES, Profile
 from eye_disease.profiles.reference import Reference
-from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.check import Check, assign_levels
 from eye_disease.verdict.explain import explain
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance
@@ -301,7 +301,7 @@ def test_chance_explains_what_holm_does_not_reject() -> None:
     def check(p_value: float | None, beyond: bool = True) -> Check:
         return Check("rule", "s", "mean", 2, 1, 10, beyond, p_value=p_value, insignificant="warning")
 
-    levels = [one.level for one in decide([check(0.004), check(0.02), check(None), check(0.001, beyond=False)], 0.01)]
+    levels = [one.level for one in assign_levels([check(0.004), check(0.02), check(None), check(0.001, beyond=False)], 0.01)]
     assert levels == ["drift", "warning", "drift", "ok"]
 
 

@@ -20,13 +20,12 @@ from eye_disease.monitoring.alerts import AlertOutbox
 from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
-from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.promises import NoPromiseError, read_promise
+from eye_disease.monitoring.package_cache import NoPromiseError, Packages, read_promise
+from eye_disease.monitoring.probe import probe_served
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.recent_windows import RecentWindows
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
-from eye_disease.monitoring.served import probe_served
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.spool import Spool
 from eye_disease.monitoring.version_state import Memories, VersionMemory

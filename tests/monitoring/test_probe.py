@@ -17,8 +17,7 @@ import pytest
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.probe import Canary, NotLetInError, probe
-from eye_disease.monitoring.served import probe_served
+from eye_disease.monitoring.probe import Canary, NotLetInError, probe, probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
 from eye_disease.verdict.service import Health

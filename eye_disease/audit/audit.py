@@ -44,12 +44,12 @@ class Audit:
 
     @property
     def two_labels(self) -> pd.DataFrame:
-        """Pairs of photos alike that have two labels."""
+        """Pairs of near-duplicate photos that have two labels."""
         return self.pairs[self.pairs["label_1"] != self.pairs["label_2"]]
 
     @property
     def across_splits(self) -> pd.DataFrame:
-        """Pairs of photos alike on two sides of the given split."""
+        """Pairs of near-duplicate photos on two sides of the given split."""
         split = self.rows["split"].to_numpy()
         first, second = self.pairs["first"].to_numpy(int), self.pairs["second"].to_numpy(int)
         if self.rows["split"].isna().any():
@@ -58,7 +58,7 @@ class Audit:
         return across
 
     @property
-    def told_without_the_eye(self) -> list[Probe]:
+    def shortcuts(self) -> list[Probe]:
         """The probes that tell a class, best first."""
         return sorted((probe for probe in self.probes if probe.tells), key=lambda probe: -probe.auroc)
 
@@ -69,14 +69,14 @@ def audit(rows: pd.DataFrame, folder: Path, package: Path | None, progress: Prog
     package: a model package that is asked what it sees, or None. Unreadable photos are listed, never raised.
     """
     left_out = rows.attrs.get(LEFT_OUT, {})
-    looks, unreadable, kept = [], {}, []
+    looks, unreadable, readable = [], {}, []
     for position, (path, look) in enumerate(_look_at_all(folder, list(rows["path"]), progress)):
         if isinstance(look, str):
             unreadable[path] = look
         else:
             looks.append(look)
-            kept.append(position)
-    rows = rows.iloc[kept].reset_index(drop=True)
+            readable.append(position)
+    rows = rows.iloc[readable].reset_index(drop=True)
     pairs = find_duplicates(rows, [look.fingerprint for look in looks])
     files = np.array([look.file_sha256 for look in looks])
     first, second = pairs["first"].to_numpy(int), pairs["second"].to_numpy(int)

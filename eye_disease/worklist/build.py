@@ -52,24 +52,24 @@ def build(
     """
     book = LabelBook(log, model)
     files = hash_photos(photo_files(folder), progress)
-    found = candidates(log, model, book.read(), files, since, drifted)
-    if found.empty:
+    photos = candidates(log, model, book.read(), files, since, drifted)
+    if photos.empty:
         raise WorklistError(
             f"None of the {len(files):,} photos in {folder} was answered by {model} since {since:%Y-%m-%d %H:%M}Z and has "
             "no label yet. Give the folder with the photos as they were sent, byte for byte, or an earlier --since; "
             "`drift_job.py run` takes the newest records in."
         )
-    listed = choose(found, limit, np.random.default_rng(seed))
+    listed = choose(photos, limit, np.random.default_rng(seed))
     heatmaps = _heatmaps(listed, heatmaps_of, progress)
     html = page(model, tuple(sorted(book.classes())), listed, heatmaps)
-    return Worklist(html, len(listed), int(listed["by_lot"].sum()), len(found), len(listed) - len(heatmaps))
+    return Worklist(html, len(listed), int(listed["by_lot"].sum()), len(photos), len(listed) - len(heatmaps))
 
 
 def _heatmaps(listed: pd.DataFrame, heatmaps_of: HeatmapsOf, progress: Callable[[str, int, int], None]) -> dict[str, str]:
     """Prediction id -> base64 of a PNG, asked of the very version that answered."""
-    made: dict[str, str] = {}
+    heatmaps: dict[str, str] = {}
     for version, rows in listed.groupby("model_version"):
-        progress("Asking for heatmaps", len(made), len(listed))
+        progress("Asking for heatmaps", len(heatmaps), len(listed))
         pictures = heatmaps_of(str(version), [Path(file) for file in rows["file"]])
-        made |= {name: picture for name, picture in zip(rows["prediction_id"], pictures, strict=True) if picture}
-    return made
+        heatmaps |= {name: picture for name, picture in zip(rows["prediction_id"], pictures, strict=True) if picture}
+    return heatmaps

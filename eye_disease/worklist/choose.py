@@ -45,7 +45,7 @@ def usefulness(photos: pd.DataFrame) -> pd.Series:
 
 def reason(photo: pd.Series) -> str:
     """Why a photo is on the list, a phrase."""
-    said = [
+    phrases = [
         ("versions of the model disagree", bool(photo["disagree"])),
         ("its site's photos have changed", bool(photo["drifted"])),
         ("a camera that the model does not know", bool(photo["unfamiliar_camera"] == 1)),
@@ -53,4 +53,4 @@ def reason(photo: pd.Series) -> str:
         ("the model sends it to review", photo["decision"] == "review"),
         ("two classes are almost equally probable", float(photo["margin"]) < 0.3),
     ]
-    return "; ".join(phrase for phrase, holds in said if holds) or "little is known about photos like it"
+    return "; ".join(phrase for phrase, holds in phrases if holds) or "little is known about photos like it"

@@ -81,8 +81,8 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 def test_a_class_that_the_frame_gives_away_is_found(spoiled: Audit) -> None:
-    best = spoiled.told_without_the_eye[0]
-    assert {"frame", "position"} & {probe.features for probe in spoiled.told_without_the_eye}
+    best = spoiled.shortcuts[0]
+    assert {"frame", "position"} & {probe.features for probe in spoiled.shortcuts}
     assert best.auroc > 0.95
     assert best.chance_high < 0.7
 

@@ -14,16 +14,18 @@ from eye_disease.worklist.build import build
 from eye_disease.worklist.heatmaps import registered_heatmaps
 
 
-def worklist(asked: argparse.Namespace, settings: MonitoringSettings) -> None:
+def worklist(arguments: argparse.Namespace, settings: MonitoringSettings) -> None:
     """Write the page and say what is on it."""
     log, memories = Storage(settings.inference_log), Memories(settings.state_dir)
-    versions = [store.version for store in find_stores(log) if store.model == asked.name]
-    drifted = {(version, site) for version in versions for site in memories.read(asked.name, version).sites}
-    since = datetime.now(UTC) - timedelta(seconds=asked.since)
-    heatmaps_of = partial(registered_heatmaps, asked.name, mlflow_timeout_seconds=settings.mlflow_timeout_seconds)
-    made = build(log, asked.name, asked.photos, since, asked.limit, heatmaps_of, randbits(32), drifted, Progress())
-    asked.output.write_text(made.html, encoding="utf-8")
-    print(f"{asked.output}: {made.photos} of {made.candidates} photos, {made.by_lot} of them drawn by lot.")
-    if made.without_heatmap:
-        print(f"Without a heatmap: {made.without_heatmap}")
+    versions = [store.version for store in find_stores(log) if store.model == arguments.name]
+    drifted = {(version, site) for version in versions for site in memories.read(arguments.name, version).sites}
+    since = datetime.now(UTC) - timedelta(seconds=arguments.since)
+    heatmaps_of = partial(registered_heatmaps, arguments.name, mlflow_timeout_seconds=settings.mlflow_timeout_seconds)
+    result = build(
+        log, arguments.name, arguments.photos, since, arguments.limit, heatmaps_of, randbits(32), drifted, Progress()
+    )
+    arguments.output.write_text(result.html, encoding="utf-8")
+    print(f"{arguments.output}: {result.photos} of {result.candidates} photos, {result.by_lot} of them drawn by lot.")
+    if result.without_heatmap:
+        print(f"Without a heatmap: {result.without_heatmap}")
     print("Open it in a browser, save the labels (key s), then: python drift_job.py feedback --file labels.csv --by ROLE")

@@ -3,15 +3,16 @@
 import argparse
 import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from secrets import randbits
 
 from mlflow import MlflowClient
 
 from eye_disease.cli import command
 from eye_disease.cli.parser import Parser
-from eye_disease.cli.worklist import worklist
+from eye_disease.common.progress import Progress
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import compare
@@ -29,7 +30,9 @@ from eye_disease.monitoring.version_state import Memories
 from eye_disease.monitoring.watch import watch
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
+from eye_disease.records.store import find_stores
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.worklist.build import build, registered_heatmaps
 from model_code.schema import MODEL_NAME
 
 DRIFT_EXIT_STATUS = 3
@@ -75,6 +78,23 @@ def _run_once(job: DriftJob) -> list[Outcome]:
 def _watch(arguments: argparse.Namespace, settings: MonitoringSettings) -> None:
     with stop_on_signals() as stop:
         watch(Storage(settings.inference_log), Memories(settings.state_dir).statuses, stop)
+
+
+def _worklist(arguments: argparse.Namespace, settings: MonitoringSettings) -> None:
+    """Write the page and say what is on it."""
+    log, memories = Storage(settings.inference_log), Memories(settings.state_dir)
+    versions = [store.version for store in find_stores(log) if store.model == arguments.name]
+    drifted = {(version, site) for version in versions for site in memories.read(arguments.name, version).sites}
+    since = datetime.now(UTC) - timedelta(seconds=arguments.since)
+    heatmaps_of = partial(registered_heatmaps, arguments.name, mlflow_timeout_seconds=settings.mlflow_timeout_seconds)
+    result = build(
+        log, arguments.name, arguments.photos, since, arguments.limit, heatmaps_of, randbits(32), drifted, Progress()
+    )
+    arguments.output.write_text(result.html, encoding="utf-8")
+    print(f"{arguments.output}: {result.photos} of {result.candidates} photos, {result.by_lot} of them drawn by lot.")
+    if result.without_heatmap:
+        print(f"Without a heatmap: {result.without_heatmap}")
+    print("Open it in a browser, save the labels (key s), then: python drift_job.py feedback --file labels.csv --by ROLE")
 
 
 def _feedback(arguments: argparse.Namespace, settings: MonitoringSettings) -> None:
@@ -154,7 +174,7 @@ def parser() -> Parser:
     pair.add_argument("--name", default=MODEL_NAME, help="registered model name")
     pair.add_argument("--champion", required=True, metavar="VERSION", help="the one in Production")
     pair.add_argument("--challenger", required=True, metavar="VERSION", help="the one that may follow it")
-    actions = ((run, _run), (live, _watch), (work, worklist), (feedback, _feedback), (again, _replay), (pair, _compare))
+    actions = ((run, _run), (live, _watch), (work, _worklist), (feedback, _feedback), (again, _replay), (pair, _compare))
     for parsed, action in actions:
         parsed.set_defaults(action=action)
     return line

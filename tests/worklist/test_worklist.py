@@ -19,8 +19,7 @@ from eye_disease.records.store import find_stores
 from eye_disease.registry.versions import FetchedVersion
 from eye_disease.verdict.realised import join
 from eye_disease.worklist.build import Worklist, WorklistError, build
-from eye_disease.worklist.candidates import candidates
-from eye_disease.worklist.choose import choose
+from eye_disease.worklist.candidates import candidates, choose
 from tests.support.browser import Browser, needs_chromium
 from tests.support.logs import CLASSES, MODEL, append, record
 from tests.support.servers import NAME, PROJECT

@@ -31,8 +31,12 @@ class Finding:
 
 
 _LISTED = {
-    "two_labels": ("pairs of photos that are alike have two labels", "No two photos alike have two labels", "pairs"),
-    "across_splits": ("pairs of photos that are alike lie in two splits", "No two photos alike lie in two splits", "pairs"),
+    "two_labels": ("pairs of near-duplicate photos have two labels", "No near-duplicate photos have two labels", "pairs"),
+    "across_splits": (
+        "pairs of near-duplicate photos lie in two splits",
+        "No near-duplicate photos lie in two splits",
+        "pairs",
+    ),
     "crossing_groups": ("patients have photos in two splits", "No patient has photos in two splits", "counts"),
     "unreadable": ("files cannot be read", "All files can be read", "unreadable"),
     "contradictions": ("labels are contradicted by the model", "The model contradicts no label", "contradictions"),

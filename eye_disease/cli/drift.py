@@ -107,8 +107,8 @@ def _feedback(arguments: argparse.Namespace, settings: MonitoringSettings) -> No
     if imported.waiting:
         shown = ", ".join(imported.waiting[:_SHOWN_IDS]) + (", ..." if len(imported.waiting) > _SHOWN_IDS else "")
         print(
-            f"Kept, without a record so far: {len(imported.waiting):,} ({shown}). They count once `drift_job.py run` has taken "
-            "their records in; an id of no answer never does."
+            f"Kept, without a record so far: {len(imported.waiting):,} ({shown}). They count once `drift_job.py run` has "
+            "ingested their records; an id of no answer never does."
         )
     if imported.refused:
         print(f"Rows not taken: {len(imported.refused):,}")
@@ -121,7 +121,7 @@ def _replay(arguments: argparse.Namespace, settings: MonitoringSettings) -> None
     replayed = replay(storage, arguments.prediction_id, photo, mlflow_timeout_seconds=wait)
     version = f"{clean(replayed.record['model_name'])} version {clean(replayed.record['model_version'])}"
     if not replayed.same:
-        sys.exit(f"{version} answers otherwise now: {one_line('; '.join(replayed.differences))}.")
+        sys.exit(f"{version} answers differently now: {one_line('; '.join(replayed.differences))}.")
     print(f"{version} gives the same answer: {clean(replayed.answer['predicted_class'])}, {replayed.answer['confidence']:.3f}.")
 
 
@@ -141,7 +141,7 @@ def parser() -> Parser:
     )
     summary = "ingest the log, judge due windows, report to MLflow and send alerts; once, or with --every"
     run = commands.add_parser("run", help=summary, description=summary, example="--every 15m --metrics-port 9100")
-    run.add_argument("--every", type=_interval, metavar="15m", help="again and again in this process, until it is stopped")
+    run.add_argument("--every", type=_interval, metavar="15m", help="repeat in this process until it is stopped")
     run.add_argument("--keep-days", type=_count, metavar="N", help="remove records older than this; without it all are kept")
     run.add_argument("--metrics-port", type=int, metavar="PORT", help="with --every: Prometheus metrics of the log")
     run.add_argument("--fail-on", choices=("drift",), help=f"exit status {DRIFT_EXIT_STATUS} if this run finds drift")

@@ -96,7 +96,7 @@ class AlertOutbox:
         """Keep an alert for delivery; nothing happens for one that was put before. Without URLs it is only logged."""
         if not self._services:
             text = one_line(f"{alert.title}. {alert.problem} {alert.action}")
-            _logger.warning("%s ALERT_URLS is not set, so nobody is told.", text)
+            _logger.warning("%s ALERT_URLS is not set: nobody is alerted.", text)
             return
         ids = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
         if f"{alert.id}.json" not in ids:

@@ -32,7 +32,7 @@ class LogCollector(Collector):
         predictions = CounterMetricFamily("eye_predictions", "Answered photos", labels=(*_LABELS, "class", "decision"))
         errors = CounterMetricFamily("eye_errors", "Photos with an error", labels=(*_LABELS, "code"))
         lost = CounterMetricFamily("eye_lost_records", "Records that could not be written", labels=_LABELS)
-        unreadable = CounterMetricFamily("eye_unreadable_lines", "Lines of the log that are no records", labels=_LABELS)
+        unreadable = CounterMetricFamily("eye_unreadable_lines", "Lines of the log that are not records", labels=_LABELS)
         latency = HistogramMetricFamily("eye_inference_time_seconds", "Decoding, preprocessing and network", labels=_LABELS)
         confidence = HistogramMetricFamily("eye_confidence", "Confidence of the answers", labels=_LABELS)
         for named, numbers in sorted(self._tail.numbers.items()):

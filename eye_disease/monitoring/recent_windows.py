@@ -16,7 +16,7 @@ from eye_disease.records.storage import Storage
 from eye_disease.verdict.lasting import MAX_WINDOWS, Recent, RecentWindow
 from eye_disease.verdict.since import Since
 
-_COST = "Lasting drift is looked for in the windows from now on."
+_COST = "Lasting drift is tested on the windows from now on."
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class References:
             except NoReferenceError as error:
                 self._set_aside(path, error)
         if window.end > now:
-            raise NoReferenceError(f"{window.name} is not over yet. Take a window that is: it is kept as it is then.")
+            raise NoReferenceError(f"{window.name} is not over yet. Choose one that is: its reference is built once and kept.")
         columns = [name for name in profile_columns(Layout.generic(snapshot.classes)) if name in snapshot.schema.names]
         batches = list(snapshot.read_batches(columns, start=window.start, end=window.end))
         if not batches:

@@ -68,7 +68,7 @@ def replay(
 
 
 def find_record(storage: Storage, prediction_id: str) -> dict[str, Any]:
-    """The record of a prediction, from any model and version; taken in or still in a segment. Raises ReplayError."""
+    """The record of a prediction, from any model and version; ingested or still in a segment. Raises ReplayError."""
     try:
         prediction_id = str(prediction_uuid(prediction_id))
         answered = time_of(prediction_id)

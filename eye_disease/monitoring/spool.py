@@ -184,7 +184,7 @@ class Spool:
         target.parent.mkdir(exist_ok=True)
         folder.rename(target)
         _logger.error(
-            "%s is damaged (%s). The batch is kept as %s; what it held of one window does not come to MLflow.",
+            "%s is damaged (%s). The batch is kept as %s; its results of one window are missing from MLflow.",
             folder / name,
             one_line(error, 200),
             target,

@@ -40,7 +40,7 @@ class Ingested:
 
     @property
     def records(self) -> int:
-        """Records taken in."""
+        """Records ingested."""
         return self.after.records - self.before.records
 
     @property
@@ -66,7 +66,7 @@ class Ingested:
 
 
 def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen_commit: int = 0) -> Ingested:
-    """Take in what the version's segments hold beyond the last run, remove closed segments, then expire old records.
+    """Ingest what the version's segments hold beyond the last run, remove closed segments, then expire old records.
 
     A run that is killed at any point changes nothing or all of what later runs and readers see. One run at a time: see
     `eye_disease.common.lock`. seen_commit: the last commit that the caller knows of; a store whose state is lost goes on
@@ -79,7 +79,7 @@ def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen
             store.storage, f"{store.folder}/{name}", "is no file of the log that can be read, and is left alone: unpack it"
         )
     run = _Run(store, before, now, segments)
-    run.take_in()
+    run.read_segments()
     if run.state != before:
         store.save(run.state)
     if run.state.removing:
@@ -105,12 +105,12 @@ class _Run:
         self._segments = segments
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
-        self._progress, self._taken = Progress(), 0
+        self._progress, self._read_bytes = Progress(), 0
         self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.listed)
         self._latest: dict[str, int] = {}
         """Process -> latest time seen, microseconds."""
 
-    def take_in(self) -> None:
+    def read_segments(self) -> None:
         """Read every segment's new lines into the files of the next commit."""
         with ExitStack() as stack:
             parts = _Parts(self._store, self._before, f"{self._now:%Y-%m-%d}", stack)
@@ -134,11 +134,11 @@ class _Run:
             offset = self._offset(segment.name, segment.size)
             for block in self._blocks(segment.name, offset, segment.size, left is not None):
                 offset += len(block)
-                self._taken += len(block)
+                self._read_bytes += len(block)
                 self._progress(
-                    f"Taking in version {clean(self._store.version)}, kB", self._taken // 1000, self._new_bytes // 1000
+                    f"Ingesting version {clean(self._store.version)}, kB", self._read_bytes // 1000, self._new_bytes // 1000
                 )
-                self._take_block(segment, block, offset == segment.size, parts)
+                self._ingest_block(segment, block, offset == segment.size, parts)
         except FileNotFoundError:  # removed by somebody since it was listed
             return
         except OSError as error:
@@ -165,7 +165,7 @@ class _Run:
             offset += len(block)
             yield block
 
-    def _take_block(self, segment: Segment, block: bytes, last: bool, parts: "_Parts") -> None:
+    def _ingest_block(self, segment: Segment, block: bytes, last: bool, parts: "_Parts") -> None:
         self.state.classes = self.state.classes or find_classes(block) or ()
         table, rejected = parse(block, self.state.classes)
         if rejected and not block.endswith(b"\n"):

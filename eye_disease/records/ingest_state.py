@@ -19,13 +19,13 @@ class IngestState:
     classes: tuple[str, ...] = ()
     """Of the version's records; empty before the first."""
     offsets: dict[str, int] = field(default_factory=dict)
-    """Open segment -> bytes taken in."""
+    """Open segment -> bytes ingested."""
     removing: dict[str, int] = field(default_factory=dict)
-    """Closed segment, taken in and about to be removed -> its bytes."""
+    """Closed segment, ingested and about to be removed -> its bytes."""
     sequences: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Process -> ranges of sequence numbers held."""
     records: int = 0
-    """Records taken in so far, expired ones included."""
+    """Records ingested so far, expired ones included."""
     missing: int = 0
     """Numbered by a process and not held."""
     lost_records: int = 0

@@ -182,7 +182,7 @@ class LabelBook:
         if not classes:
             raise FeedbackError(
                 f"The classes of {self._model} are not known: {self._storage.location} holds no records of it that were "
-                "taken in. Run `drift_job.py run` first, or check INFERENCE_LOG_DIR and the model's name."
+                "ingested. Run `drift_job.py run` first, or check INFERENCE_LOG_DIR and the model's name."
             )
         labels, problems = [], {}
         for line, row in rows:

@@ -32,7 +32,7 @@ def current_state(store: RecordStore, seen_commit: int) -> IngestState:
     if state is not None:
         _logger.error(
             "%s version %s: ingest.json knows of %d commits, but there are records of commit %d. It is an older one, and is "
-            "made anew from the records, of which none is lost.",
+            "rebuilt from the records, of which none is lost.",
             store.model,
             store.version,
             state.commit,

@@ -71,7 +71,7 @@ class Segments:
         return replace(segment, size=entry.size, modified=entry.modified) if entry else None
 
     def remove(self, name: str, size: int) -> bool:
-        """Remove a closed segment of which `size` bytes were taken in; False if there is more, or its writer is back."""
+        """Remove a closed segment of which `size` bytes were ingested; False if there is more, or its writer is back."""
         path = f"{self._folder}/{name}"
         local = self._storage.local_path(path)
         try:

@@ -7,7 +7,7 @@
 
 `ingest.json` is replaced as a whole, and a Parquet file with a higher commit than it names does not count: that makes a run
 of ingest happen as a whole or not at all. Only files of the commit that it names as being written are ever removed for that;
-without it, `eye_disease.records.rebuild` makes it anew from the Parquet files.
+without it, `eye_disease.records.rebuild` rebuilds it from the Parquet files.
 """
 
 import logging
@@ -141,12 +141,12 @@ class RecordStore:
         except ValueError as error:
             path = f"{self.storage.location}/{self.folder}/{_STATE_FILE}"
             raise StoreError(
-                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` makes it anew from the records."
+                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` rebuilds it from the records."
             ) from error
 
     def take_state(self) -> IngestState | None:
         """As `state`, for the process that writes: None if there is no such file, or it was damaged and is set aside now."""
-        cost = "What it held is made anew from the records, of which none is lost."
+        cost = "What it held is rebuilt from the records, of which none is lost."
         return read_state(self.storage, f"{self.folder}/{_STATE_FILE}", IngestState, cost, LATER_FIELDS)
 
     def save(self, state: IngestState) -> None:

@@ -10,8 +10,8 @@ _ACTIONS = {
     "inference_time_ms": "Give the server more cores or workers, or send smaller photos.",
     "sequence": "Check disk and permissions of INFERENCE_LOG_DIR: what is lost cannot be judged.",
     "accuracy": "Have a specialist check these answers, then roll back or retrain with the labelled photos.",
-    "report": "Until it is clear why, have a specialist look at reported answers too; then retrain with the labelled photos or "
-    "roll back.",
+    "report": "Until the cause is known, have a specialist look at reported answers too; then retrain with the labelled photos "
+    "or roll back.",
     "acquisition": "Check camera, light, operator and export of the photos{where}; until then have a specialist review the "
     "answers.",
     "prevalence": "Check whether the patient mix has changed; if so, choose a newer reference. The photos "

@@ -43,7 +43,7 @@ class Joined:
 
     versions: dict[str, RealisedPerformance]
     waiting: int
-    """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
+    """Labels whose prediction is not in the store: not ingested yet, expired, or never made here."""
 
 
 def join(

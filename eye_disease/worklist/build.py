@@ -64,7 +64,7 @@ def build(
         raise WorklistError(
             f"None of the {len(files):,} photos in {folder} was answered by {model} since {since:%Y-%m-%d %H:%M}Z and has "
             "no label yet. Give the folder with the photos as they were sent, byte for byte, or an earlier --since; "
-            "`drift_job.py run` takes the newest records in."
+            "`drift_job.py run` ingests the newest records."
         )
     listed = choose(photos, limit, np.random.default_rng(seed))
     heatmaps = _heatmaps(listed, heatmaps_of, progress)

@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Grounds:
+class ActionState:
     """Of one model version, between two windows.
 
     A reason to act is confirmed by as many windows in a row as raise an alarm, and acted on once while that alarm lasts. It is

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from eye_disease.monitoring.action_rules import Grounds, Request
+from eye_disease.monitoring.action_rules import ActionState, Request
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.alerts import Alert
 from eye_disease.records.state_file import decode, encode, read_bytes, read_state
@@ -62,7 +62,7 @@ class VersionMemory:
     alarm: AlarmState = field(default_factory=AlarmState)
     alert: Alert | None = None
     """Raised or cleared by the last window, and not yet handed to the outbox"""
-    grounds: Grounds = field(default_factory=Grounds)
+    grounds: ActionState = field(default_factory=ActionState)
     due: tuple[Request, ...] = ()
     """To be done since the last window, and not yet asked for"""
     sites: tuple[str, ...] = ()

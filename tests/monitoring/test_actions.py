@@ -17,7 +17,7 @@ import pytest
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
-from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
+from eye_disease.monitoring.action_rules import ActionState, Request, version_fault
 from eye_disease.monitoring.actions import ActionOutcome, Actions, Command, commands
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.settings import MonitoringSettings
@@ -55,7 +55,7 @@ def _verdict(*checks: Check, status: str = "") -> Verdict:
 
 def _due(*windows: tuple[Verdict, Health | None], raised_from: int = 2) -> list[list[str]]:
     """What is due after each window; the alarm is raised from one of them on."""
-    grounds, result = Grounds(), []
+    grounds, result = ActionState(), []
     for number, (verdict, health) in enumerate(windows, start=1):
         grounds, due = grounds.after(verdict, health, "1", number >= raised_from, LIMITS)
         result.append(sorted(due))
@@ -82,9 +82,9 @@ def test_a_window_too_small_to_judge_changes_nothing() -> None:
 
 
 def test_after_the_alarm_a_new_one_starts_it_again() -> None:
-    grounds = Grounds(2, 0, ("command",))
+    grounds = ActionState(2, 0, ("command",))
     grounds, due = grounds.after(_verdict(), None, "1", False, LIMITS)
-    assert (grounds, due) == (Grounds(), {})
+    assert (grounds, due) == (ActionState(), {})
     grounds, _ = grounds.after(_verdict(BLURRED), None, "1", False, LIMITS)
     assert list(grounds.after(_verdict(BLURRED), None, "1", True, LIMITS)[1]) == ["command"]
 
@@ -336,7 +336,7 @@ def test_the_roll_back_is_the_command_of_register_py() -> None:
 
 def test_the_memory_of_an_older_job_is_read(tmp_path: Path) -> None:
     memories = Memories(tmp_path)
-    memory = VersionMemory(windows=3, grounds=Grounds(1, 2, ("command",)), due=(REQUEST,))
+    memory = VersionMemory(windows=3, grounds=ActionState(1, 2, ("command",)), due=(REQUEST,))
     memories.save(MODEL, "1", memory)
     assert memories.read(MODEL, "1") == memory
     file = tmp_path / "versions" / MODEL / "1.json"

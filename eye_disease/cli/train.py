@@ -9,8 +9,8 @@ from eye_disease.cli import command
 from eye_disease.cli.parser import Parser
 from eye_disease.common.paths import CANARY
 from eye_disease.training.loop import Schedule
+from eye_disease.training.risk_control import PROMISED, Targets
 from eye_disease.training.run import Training, run
-from eye_disease.training.selection import PROMISED, Targets
 from eye_disease.training.split import of_folder, read_manifest
 from model_code.promise import Promise
 

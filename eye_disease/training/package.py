@@ -19,11 +19,11 @@ from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.parts import Answers as LabelledAnswers
 from eye_disease.evaluation.shares import calibration_error
 from eye_disease.profiles.reference import REFERENCE_FILE, SMALLEST_REFERENCE, Reference
-from eye_disease.training.fit import fit_embedding, fit_other_finding, fit_second_disease, fit_temperature
-from eye_disease.training.outputs import Outputs, PackagedNetwork
+from eye_disease.training.network_outputs import Outputs, PackagedNetwork
+from eye_disease.training.photo_checks import fit_safety
 from eye_disease.training.photos import MAX_PIXELS, Photos
-from eye_disease.training.safety import fit_safety
-from eye_disease.training.selection import Cases, Targets, select
+from eye_disease.training.post_hoc import fit_embedding, fit_other_finding, fit_second_disease, fit_temperature
+from eye_disease.training.risk_control import Cases, Targets, select
 from eye_disease.training.targets import OTHER
 from model_code.classifier import Classifier
 from model_code.decision import HEALTHY, decide, report_score

@@ -18,7 +18,7 @@ from eye_disease.training.malloc import keep_freed_memory
 from eye_disease.training.package import Finished, finish
 from eye_disease.training.photos import Photos
 from eye_disease.training.prepare import prepare_photos
-from eye_disease.training.selection import Targets
+from eye_disease.training.risk_control import Targets
 from eye_disease.training.teachers import Teachers
 from eye_disease.training.validation import Validation
 from model_code.keras_model import load_keras

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from eye_disease.training.package import promised
-from eye_disease.training.selection import Targets
+from eye_disease.training.risk_control import Targets
 from model_code.decision import decide
 from model_code.package import ModelFacts
 from model_code.preprocessing import Recipe

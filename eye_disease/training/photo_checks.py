@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from eye_disease.training.degrade import HAZE, RUINING
-from eye_disease.training.fit import fit_familiarity, fit_quality
-from eye_disease.training.outputs import Outputs, PackagedNetwork
+from eye_disease.training.network_outputs import Outputs, PackagedNetwork
 from eye_disease.training.photos import Photos
+from eye_disease.training.post_hoc import fit_familiarity, fit_quality
 from model_code.decision import HAZY
 from model_code.package import Statistics
 

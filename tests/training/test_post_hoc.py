@@ -3,7 +3,8 @@ import pytest
 from scipy.special import expit, softmax
 
 from eye_disease.evaluation.shares import calibration_error
-from eye_disease.training.fit import (
+from eye_disease.training.photo_checks import file_covariance
+from eye_disease.training.post_hoc import (
     FLAGGED_SHARE,
     MIN_SOURCE,
     NOISE_WEIGHT,
@@ -17,7 +18,6 @@ from eye_disease.training.fit import (
     fit_second_disease,
     fit_temperature,
 )
-from eye_disease.training.safety import file_covariance
 from model_code.embedding import LOGGED_COMPONENTS
 from model_code.familiarity import ood_score, quality_margin, source_distance
 from model_code.package import Statistics

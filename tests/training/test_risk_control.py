@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from eye_disease.training.selection import Cases, Targets, select, upper_bound
+from eye_disease.training.risk_control import Cases, Targets, select, upper_bound
 
 TARGETS = Targets()
 

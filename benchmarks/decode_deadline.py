@@ -25,7 +25,7 @@ from model_code.decode import decode
 from model_code.preprocessing import Recipe
 
 BUDGET = 0.02
-RECIPE = Recipe(288)
+RECIPE = Recipe(352)
 
 
 class Untimed(io.BytesIO):

@@ -122,7 +122,7 @@ def test_a_package_without_a_keras_source_says_so(tmp_path: Path) -> None:
 def test_the_bundled_package_is_whole() -> None:
     facts, statistics = ModelFacts.load(PACKAGE), Statistics.load(PACKAGE)
     assert facts.classes == ("cataract", "diabetic_retinopathy", "glaucoma", "normal")
-    assert (facts.runtime, facts.recipe) == ("litert", Recipe(288))
+    assert (facts.runtime, facts.quantized, facts.recipe) == ("litert", True, Recipe(352))
     assert (PACKAGE / LITERT_FILE).is_file()
     assert keras_file(PACKAGE).suffix == ".keras"
     assert statistics.class_weights is not None

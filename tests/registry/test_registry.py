@@ -76,7 +76,7 @@ def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], c
     logged = client.get_run(version.run_id).data
     provenance = json.loads((BUNDLED_PACKAGE / "model.json").read_text())["provenance"]
     assert logged.metrics["validation_accuracy"] == pytest.approx(provenance["validation"]["accuracy"]["value"])
-    assert logged.params["model.input_size"] == "288"
+    assert logged.params["model.input_size"] == "352"
 
 
 def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowClient) -> None:

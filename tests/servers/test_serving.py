@@ -89,7 +89,7 @@ def test_the_answer_has_the_documented_columns_and_is_on_record(served: Served, 
 def test_explain_adds_a_heatmap(served: Served, retina: bytes) -> None:
     plain, explained = served.classify(retina)[0], served.classify(retina, explain=True)[0]
     picture = Image.open(io.BytesIO(base64.b64decode(explained.pop("heatmap_png"))))
-    assert (picture.format, picture.size) == ("PNG", (288, 288))
+    assert (picture.format, picture.size) == ("PNG", (352, 352))
     assert _comparable(plain) == _comparable(explained)
 
 

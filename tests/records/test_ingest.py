@@ -347,7 +347,7 @@ def test_other_files_are_left_alone(folder: Path, store: RecordStore) -> None:
 def test_a_damaged_state_is_explained_to_those_who_only_read(folder: Path, store: RecordStore) -> None:
     append(folder, record(0))
     (folder / "ingest.json").write_text("{")
-    with pytest.raises(StoreError, match=r"ingest\.json is damaged .* `drift_job\.py run` makes it anew"):
+    with pytest.raises(StoreError, match=r"ingest\.json is damaged .* `drift_job\.py run` rebuilds it"):
         store.state()
     assert (folder / "ingest.json").exists()
 

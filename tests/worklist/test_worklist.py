@@ -129,7 +129,7 @@ def test_fewer_photos_than_asked_for(clinic: Clinic) -> None:
 
 def test_nothing_to_look_at_is_said(clinic: Clinic) -> None:
     clinic.photo()
-    with pytest.raises(WorklistError, match=r"(?s)None of the 1 photos in .*drift_job\.py run. takes"):
+    with pytest.raises(WorklistError, match=r"(?s)None of the 1 photos in .*drift_job\.py run. ingests"):
         clinic.build()
 
 

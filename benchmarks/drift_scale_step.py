@@ -50,7 +50,7 @@ def run_job(folder: Path) -> str:
 
     job = DriftJob(MonitoringSettings.from_env(env), DriftLimits(), no_writer, now=lambda: datetime(2026, 3, 1, 13, tzinfo=UTC))
     (outcome,) = job.run()
-    return f"{outcome.found.verdict.status} {outcome.found.verdict.n}" if outcome.found else outcome.why_not
+    return f"{outcome.findings.verdict.status} {outcome.findings.verdict.n}" if outcome.findings else outcome.why_not
 
 
 def _opened(folder: Path) -> tuple[RecordStore, Reference]:

@@ -11,7 +11,7 @@ from eye_disease.profiles.columns import column, numbers
 from eye_disease.profiles.critical_values import SHARES
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.shifts import Counts
-from eye_disease.verdict.lasting import KEPT, SCALES, LastingDrift
+from eye_disease.verdict.lasting import MAX_WINDOWS, SCALES, LastingDrift
 from eye_disease.verdict.limits import DriftLimits
 
 YEARS = 10
@@ -73,7 +73,7 @@ def factors_without_drift(
         new = population.windows(rng, n, min(_CHUNK, count - start))
         kept = new if before is None else before.joined(new)
         yield factors(judge, kept, len(kept.sums) - len(new.sums))
-        before = kept[max(len(kept.sums) - KEPT, 0) :]
+        before = kept[max(len(kept.sums) - MAX_WINDOWS, 0) :]
 
 
 def factors(judge: LastingDrift, windows: Counts, first: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def factors(judge: LastingDrift, windows: Counts, first: int) -> np.ndarray:
     found = np.full((len(ends), len(SCALES)), np.inf)
     for i, m in enumerate(SCALES):
         full = ends[ends >= m]
-        oldest = np.maximum(full - KEPT, 0)
+        oldest = np.maximum(full - MAX_WINDOWS, 0)
         compared = judge.compare(sums[full] - sums[full - m], sums[full - m] - sums[oldest], i)
         found[len(ends) - len(full) :, i] = compared.factor
     return found

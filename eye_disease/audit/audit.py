@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eye_disease.audit.contradictions import answer_all, contradicted, not_gradable
 from eye_disease.audit.look import FEATURES, Look, look_at
 from eye_disease.audit.probes import Probe, probe_classes
 from eye_disease.evaluation.confounding import warnings_of
 from eye_disease.evaluation.duplicates import find_duplicates
 from eye_disease.evaluation.manifest import LEFT_OUT
+from model_code.classifier import Classifier
+from model_code.settings import ServingSettings
 
+CONFIDENT = 0.9
+"""Confidence from which an answer that differs from the label contradicts it."""
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, in all)."""
 
@@ -38,18 +41,18 @@ class Audit:
     """A sentence for each class of one source, and source of one class."""
     probes: list[Probe]
     contradictions: pd.DataFrame | None = None
-    """See contradictions.contradicted; None: no model was asked."""
+    """See `contradicted`; None: no model was asked."""
     ungradable: np.ndarray | None = None
     """int (M,): positions of the photos that the model would have taken again; None: no model was asked."""
 
     @property
     def two_labels(self) -> pd.DataFrame:
-        """Pairs of photos alike that have two labels."""
+        """Pairs of near-duplicate photos that have two labels."""
         return self.pairs[self.pairs["label_1"] != self.pairs["label_2"]]
 
     @property
     def across_splits(self) -> pd.DataFrame:
-        """Pairs of photos alike on two sides of the given split."""
+        """Pairs of near-duplicate photos on two sides of the given split."""
         split = self.rows["split"].to_numpy()
         first, second = self.pairs["first"].to_numpy(int), self.pairs["second"].to_numpy(int)
         if self.rows["split"].isna().any():
@@ -58,7 +61,7 @@ class Audit:
         return across
 
     @property
-    def told_without_the_eye(self) -> list[Probe]:
+    def shortcuts(self) -> list[Probe]:
         """The probes that tell a class, best first."""
         return sorted((probe for probe in self.probes if probe.tells), key=lambda probe: -probe.auroc)
 
@@ -69,14 +72,14 @@ def audit(rows: pd.DataFrame, folder: Path, package: Path | None, progress: Prog
     package: a model package that is asked what it sees, or None. Unreadable photos are listed, never raised.
     """
     left_out = rows.attrs.get(LEFT_OUT, {})
-    looks, unreadable, kept = [], {}, []
+    looks, unreadable, readable = [], {}, []
     for position, (path, look) in enumerate(_look_at_all(folder, list(rows["path"]), progress)):
         if isinstance(look, str):
             unreadable[path] = look
         else:
             looks.append(look)
-            kept.append(position)
-    rows = rows.iloc[kept].reset_index(drop=True)
+            readable.append(position)
+    rows = rows.iloc[readable].reset_index(drop=True)
     pairs = find_duplicates(rows, [look.fingerprint for look in looks])
     files = np.array([look.file_sha256 for look in looks])
     first, second = pairs["first"].to_numpy(int), pairs["second"].to_numpy(int)
@@ -124,3 +127,38 @@ def _crossing(rows: pd.DataFrame) -> list[str]:
         return []
     sides = rows.groupby("group")["split"].nunique()
     return [str(group) for group in sides.index[sides > 1]]
+
+
+def answer_all(package: Path, paths: list[Path], progress: Callable[[int, int], None]) -> pd.DataFrame:
+    """A model package's answers to photos, a row each, in order. progress: called with (photos done, photos in all).
+
+    Raises OSError or ValueError for a package that cannot be loaded.
+    """
+    settings = ServingSettings.from_env({"INFERENCE_THREADS": "2"})
+    classifier = Classifier(package, "audit", settings)
+    answers = []
+    with ThreadPoolExecutor(2) as executor:
+        for done, answered in enumerate(executor.map(lambda path: classifier.classify(path.read_bytes()), paths), start=1):
+            answers.append(answered.answer)
+            progress(done, len(paths))
+    return pd.DataFrame(answers)
+
+
+def contradicted(answers: pd.DataFrame, labels: np.ndarray) -> pd.DataFrame:
+    """The answers that confidently name another class than the label, worst first; labels str (N,).
+
+    Columns: position, label, predicted_class, confidence, label_probability. Only labels that are classes of the model.
+    """
+    classes = [name.removeprefix("prob_") for name in answers.columns if name.startswith("prob_")]
+    known = np.isin(labels, classes) & answers["predicted_class"].notna().to_numpy()
+    rows = answers[known].assign(position=np.flatnonzero(known), label=labels[known])
+    of_label = [row[f"prob_{row['label']}"] for _, row in rows.iterrows()]
+    rows = rows.assign(label_probability=np.asarray(of_label, float))
+    wrong = rows[(rows["predicted_class"] != rows["label"]) & (rows["confidence"].astype(float) >= CONFIDENT)]
+    columns = ["position", "label", "predicted_class", "confidence", "label_probability"]
+    return wrong.sort_values("label_probability")[columns].reset_index(drop=True)
+
+
+def not_gradable(answers: pd.DataFrame) -> np.ndarray:
+    """int (M,): positions of photos that the model would have taken again."""
+    return np.flatnonzero((answers["decision"] == "retake").to_numpy())

@@ -31,8 +31,12 @@ class Finding:
 
 
 _LISTED = {
-    "two_labels": ("pairs of photos that are alike have two labels", "No two photos alike have two labels", "pairs"),
-    "across_splits": ("pairs of photos that are alike lie in two splits", "No two photos alike lie in two splits", "pairs"),
+    "two_labels": ("pairs of near-duplicate photos have two labels", "No near-duplicate photos have two labels", "pairs"),
+    "across_splits": (
+        "pairs of near-duplicate photos lie in two splits",
+        "No near-duplicate photos lie in two splits",
+        "pairs",
+    ),
     "crossing_groups": ("patients have photos in two splits", "No patient has photos in two splits", "counts"),
     "unreadable": ("files cannot be read", "All files can be read", "unreadable"),
     "contradictions": ("labels are contradicted by the model", "The model contradicts no label", "contradictions"),
@@ -43,23 +47,23 @@ _LISTED = {
 
 def findings(audit: Audit) -> list[Finding]:
     """What a person should know first, the bad ones before the good."""
-    found = [_told_without_the_eye(audit)]
-    found += [Finding(True, sentence, "counts") for sentence in audit.confounded]
+    lines = [_shortcut(audit)]
+    lines += [Finding(True, sentence, "counts") for sentence in audit.confounded]
     for name, (some, none, section) in _LISTED.items():
         if (listed := getattr(audit, name)) is not None:
-            found.append(Finding(len(listed) > 0, f"{len(listed):,} {some}." if len(listed) else f"{none}.", section))
+            lines.append(Finding(len(listed) > 0, f"{len(listed):,} {some}." if len(listed) else f"{none}.", section))
     if audit.left_out:
-        found.append(Finding(True, summary(audit.left_out), "unreadable"))
+        lines.append(Finding(True, summary(audit.left_out), "unreadable"))
     if (audit.rows["group"] == audit.rows["path"]).all():
-        found.append(Finding(True, "It is not known which photos are of one patient: there is no column `group`.", "counts"))
-    return sorted(found, key=lambda finding: not finding.bad)
+        lines.append(Finding(True, "It is not known which photos are of one patient: there is no column `group`.", "counts"))
+    return sorted(lines, key=lambda finding: not finding.bad)
 
 
-def _told_without_the_eye(audit: Audit) -> Finding:
-    told = audit.told_without_the_eye
-    if not told:
+def _shortcut(audit: Audit) -> Finding:
+    shortcuts = audit.shortcuts
+    if not shortcuts:
         return Finding(False, "No class can be told from the rest without looking at the eye.", "probes")
-    best, others = told[0], len(told) - 1
+    best, others = shortcuts[0], len(shortcuts) - 1
     more = f"; {others} more such signs" if others else ""
     text = f"{best.label} can be told from the rest by its {best.features} alone (AUROC {best.auroc:.2f}){more}."
     return Finding(True, text, "probes")

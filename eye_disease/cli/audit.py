@@ -24,14 +24,14 @@ def parser() -> Parser:
 
 def main() -> None:
     command.prepare()
-    asked = parser().parse_args()
-    command.run("audit", lambda: _audit(asked))
+    arguments = parser().parse_args()
+    command.run("audit", lambda: _audit(arguments))
 
 
-def _audit(asked: argparse.Namespace) -> None:
-    rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
-    found = audit(rows, asked.data or asked.photos or asked.manifest.parent, asked.package, Progress())
-    asked.output.write_text(page(found, str((asked.data or asked.manifest).name)), encoding="utf-8")
-    for finding in findings(found):
+def _audit(arguments: argparse.Namespace) -> None:
+    rows = of_folder(arguments.data) if arguments.data else read_manifest(arguments.manifest)
+    result = audit(rows, arguments.data or arguments.photos or arguments.manifest.parent, arguments.package, Progress())
+    arguments.output.write_text(page(result, str((arguments.data or arguments.manifest).name)), encoding="utf-8")
+    for finding in findings(result):
         print(f"{'! ' if finding.bad else '  '}{finding.text}")
-    print(f"The page: {asked.output}")
+    print(f"The page: {arguments.output}")

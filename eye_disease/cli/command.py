@@ -50,10 +50,10 @@ def run(name: str, action: Callable[[], None]) -> None:
             raise
         if isinstance(error, RequestException) or (isinstance(error, MlflowException) and is_unanswered(error)):
             error = TrackingUnavailableError(unanswered(error) + why_not_there())
-        said, status = f"{name}: {_sentence(error)}", error.exit_status if isinstance(error, EyeDiseaseError) else 1
+        sentence, status = f"{name}: {_sentence(error)}", error.exit_status if isinstance(error, EyeDiseaseError) else 1
         if status == 1:
-            sys.exit(said)
-        print(said, file=sys.stderr)
+            sys.exit(sentence)
+        print(sentence, file=sys.stderr)
         sys.exit(status)
 
 

@@ -14,15 +14,15 @@ from eye_disease.common.errors import UserError
 
 def parser() -> Parser:
     example = "mlflow models serve -m models:/eye-disease-classifier/Production -p 8081 --env-manager local"
-    made = Parser(prog="eye-disease env", description=__doc__, example=example)
-    made.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM ...", help="with its arguments; none: print")
-    return made
+    line = Parser(prog="eye-disease env", description=__doc__, example=example)
+    line.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM ...", help="with its arguments; none: print")
+    return line
 
 
 def main() -> None:
     command.prepare()
-    asked = parser().parse_args()
-    command.run("env", lambda: _env(asked.program))
+    arguments = parser().parse_args()
+    command.run("env", lambda: _env(arguments.program))
 
 
 def _env(program: list[str]) -> None:

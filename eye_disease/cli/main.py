@@ -35,11 +35,11 @@ def main() -> None:
     """Run the command that the first argument names."""
     word, *rest = sys.argv[1:] or [""]
     if word not in COMMANDS:
-        asked_for_help = word in {"-h", "--help"}
-        meant = suggestion(word, list(COMMANDS)) if word and not asked_for_help else ""
+        wants_help = word in {"-h", "--help"}
+        meant = suggestion(word, list(COMMANDS)) if word and not wants_help else ""
         usage = f"usage: eye-disease COMMAND ...\n\nCommands: {', '.join(COMMANDS)}. `eye-disease COMMAND --help` says more."
-        print(f"Unknown command. {meant}\n{usage}" if meant else usage, file=sys.stdout if asked_for_help else sys.stderr)
-        sys.exit(0 if asked_for_help else 2)
+        print(f"Unknown command. {meant}\n{usage}" if meant else usage, file=sys.stdout if wants_help else sys.stderr)
+        sys.exit(0 if wants_help else 2)
     module, its_word = COMMANDS[word]
     sys.argv = [f"eye-disease {word}" if not its_word else "eye-disease", *([its_word] if its_word else []), *rest]
     import_module(f"eye_disease.cli.{module}").main()

@@ -6,12 +6,12 @@ from eye_disease.serving.openapi import CLASSES, text
 
 
 def parser() -> Parser:
-    made = Parser(prog="eye-disease openapi", description=__doc__, example="--classes healthy,sick")
-    made.add_argument("--classes", default=",".join(CLASSES), help="the model's classes, separated by commas")
-    return made
+    line = Parser(prog="eye-disease openapi", description=__doc__, example="--classes healthy,sick")
+    line.add_argument("--classes", default=",".join(CLASSES), help="the model's classes, separated by commas")
+    return line
 
 
 def main() -> None:
     command.prepare()
-    asked = parser().parse_args()
-    command.run("openapi", lambda: print(text(command.names(asked.classes)), end=""))
+    arguments = parser().parse_args()
+    command.run("openapi", lambda: print(text(command.names(arguments.classes)), end=""))

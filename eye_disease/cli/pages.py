@@ -14,15 +14,15 @@ from model_code.schema import MODEL_NAME
 
 
 def parser() -> Parser:
-    made = Parser(prog="eye-disease pages", description=__doc__, example="--name my-model")
-    made.add_argument("--name", default=MODEL_NAME, help="registered model name")
-    return made
+    line = Parser(prog="eye-disease pages", description=__doc__, example="--name my-model")
+    line.add_argument("--name", default=MODEL_NAME, help="registered model name")
+    return line
 
 
 def main() -> None:
     command.prepare()
-    asked = parser().parse_args()
-    command.run("pages", lambda: print("\n".join(f"  {what:<28}  {page}" for what, page in _pages(asked.name))))
+    arguments = parser().parse_args()
+    command.run("pages", lambda: print("\n".join(f"  {what:<28}  {page}" for what, page in _pages(arguments.name))))
 
 
 def _pages(name: str) -> list[tuple[str, str]]:
@@ -32,7 +32,7 @@ def _pages(name: str) -> list[tuple[str, str]]:
     experiment = experiment_id(client, experiment_name())
     writer = MlflowWriter(client, experiment_name(), 10)
     listed = [("Runs", experiment_page(server, experiment)), ("Model", model_page(server, name))]
-    for one in list_versions(name):
-        if page := writer.known_run_page(name, one.version):
-            listed.append((f"Monitoring of version {clean(one.version)}", page))
+    for entry in list_versions(name):
+        if page := writer.known_run_page(name, entry.version):
+            listed.append((f"Monitoring of version {clean(entry.version)}", page))
     return listed

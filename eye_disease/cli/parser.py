@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, example: str, **options: Any) -> None:
         options.setdefault("formatter_class", _Defaults)
         super().__init__(**options)
-        self._given: list[str] = []
+        self._typed: list[str] = []
         self.epilog = f"example:\n  {self.prog} {example}".rstrip()
         self.add_argument(
             *("-v", "--verbose"),
@@ -37,19 +37,19 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
         """As argparse; with -v the surroundings are said on stderr."""
-        asked: argparse.Namespace = super().parse_args(args, namespace)
-        if vars(asked).pop("verbose", False):
+        arguments: argparse.Namespace = super().parse_args(args, namespace)
+        if vars(arguments).pop("verbose", False):
             print(surroundings(), file=sys.stderr)
-        return asked
+        return arguments
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **rest: Any) -> Any:
         """As argparse; keeps what was typed for the suggestions."""
-        self._given = list(sys.argv[1:] if args is None else args)
+        self._typed = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace, **rest)
 
     def error(self, message: str) -> NoReturn:
         """As argparse, with the word that was perhaps meant."""
-        meant = _of_choices(message) or _of_options(self._given, _options(self))
+        meant = _of_choices(message) or _of_options(self._typed, _options(self))
         super().error(message + (f"\n{meant}" if meant else ""))
 
 
@@ -60,12 +60,12 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 
 def _of_choices(message: str) -> str:
-    found = re.search(r"invalid choice: '?([^\s']*)'? \(choose from (.*)\)", message)
-    return suggestion(found[1], re.findall(r"[\w.-]+", found[2])) if found else ""
+    match = re.search(r"invalid choice: '?([^\s']*)'? \(choose from (.*)\)", message)
+    return suggestion(match[1], re.findall(r"[\w.-]+", match[2])) if match else ""
 
 
-def _of_options(given: list[str], known: list[str]) -> str:
-    words = [word.partition("=")[0] for word in given if word.startswith("--") and len(word) > 2]
+def _of_options(typed: list[str], known: list[str]) -> str:
+    words = [word.partition("=")[0] for word in typed if word.startswith("--") and len(word) > 2]
     unknown = [word for word in words if not any(option.startswith(word) for option in known)]
     return next(filter(None, (suggestion(word, known) for word in unknown)), "")
 
@@ -74,4 +74,4 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     """Of a parser and of its commands."""
     own = [text for action in parser._actions for text in action.option_strings if text.startswith("--")]
     below = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return own + [option for choices in below for one in choices for option in _options(one)]
+    return own + [option for choices in below for command in choices for option in _options(command)]

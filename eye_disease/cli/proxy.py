@@ -32,8 +32,8 @@ def main() -> None:
     command.run("proxy.py", partial(_write, **vars(parser().parse_args())))
 
 
-def _write(folder: Path, run: bool, **asked: Any) -> None:
-    nginx = nginx_command(Proxy(**asked).write(folder))
+def _write(folder: Path, run: bool, **options: Any) -> None:
+    nginx = nginx_command(Proxy(**options).write(folder))
     if run:
         os.execv(nginx[0], nginx)
     print(f"Run it:       {shlex.join(nginx)}\nAfter changes: {shlex.join([*nginx, '-s', 'reload'])}")

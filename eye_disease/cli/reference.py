@@ -139,8 +139,8 @@ def _option(action: argparse.Action) -> tuple[str, str, str]:
     choices = "|".join(map(str, action.choices or ()))
     value = "" if action.nargs == 0 or not action.option_strings else f" {choices or action.metavar or action.dest.upper()}"
     nothing = action.default is None or action.default is False or action.default in ("", argparse.SUPPRESS)
-    given = str(action.default).removeprefix(f"{IMPORT_ROOT}/")
-    default = "needed" if action.required and action.nargs != argparse.REMAINDER else "" if nothing else f"`{given}`"
+    shown = str(action.default).removeprefix(f"{IMPORT_ROOT}/")
+    default = "needed" if action.required and action.nargs != argparse.REMAINDER else "" if nothing else f"`{shown}`"
     meaning = _SCHEDULE.get(action.dest) if (action.help or "").startswith("see ") else action.help
     return f"`{name}{value}`", default, _sentence(meaning or "")
 

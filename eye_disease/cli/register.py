@@ -26,85 +26,85 @@ from model_code.schema import MODEL_NAME
 _LISTED = "{:>7}  {:<10}  {:<12}  {:<17}  {:<7}  {}"
 
 
-def _register(asked: argparse.Namespace) -> None:
-    check_name(asked.name)  # before a conversion that takes minutes
+def _register(arguments: argparse.Namespace) -> None:
+    check_name(arguments.name)  # before a conversion that takes minutes
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(asked.package) if asked.package else BUNDLED_PACKAGE
-        if asked.model:
+        package = Path(arguments.package) if arguments.package else BUNDLED_PACKAGE
+        if arguments.model:
             from eye_disease.registry.keras_import import find_layers_file, package_own_model  # imports TensorFlow
 
             package = Path(folder)
-            recipe = Recipe(asked.image_size, crop="none", scaling=asked.preprocessing, resize=asked.resize)
-            names, layers = command.names(asked.classes), find_layers_file(asked.custom_objects)
-            package_own_model(Path(asked.model), package, asked.name, names, recipe, asked.runtime, layers)
-        registered = register_package(package, asked.name)
+            recipe = Recipe(arguments.image_size, crop="none", scaling=arguments.preprocessing, resize=arguments.resize)
+            names, layers = command.names(arguments.classes), find_layers_file(arguments.custom_objects)
+            package_own_model(Path(arguments.model), package, arguments.name, names, recipe, arguments.runtime, layers)
+        registered = register_package(package, arguments.name)
     print(f"Registered {registered.name} version {registered.version} (run {registered.run_id})")
-    if asked.stage:
-        _move(asked, registered.version)
-    if asked.score:
-        print(json.dumps(score_photo(registered, Path(asked.score)), indent=2))
+    if arguments.stage:
+        _move(arguments, registered.version)
+    if arguments.score:
+        print(json.dumps(score_photo(registered, Path(arguments.score)), indent=2))
 
 
-def _promote(asked: argparse.Namespace) -> None:
-    _move(asked, asked.version, reason=asked.reason, force=asked.force)
+def _promote(arguments: argparse.Namespace) -> None:
+    _move(arguments, arguments.version, reason=arguments.reason, force=arguments.force)
 
 
-def _move(asked: argparse.Namespace, version: str, reason: str = "", force: bool = False) -> None:
-    labelled = Path(asked.data) if asked.data else None
-    step = promote(asked.name, version, asked.stage, reason=reason, labelled=labelled, force=force)
+def _move(arguments: argparse.Namespace, version: str, reason: str = "", force: bool = False) -> None:
+    labelled = Path(arguments.data) if arguments.data else None
+    step = promote(arguments.name, version, arguments.stage, reason=reason, labelled=labelled, force=force)
     if step is None:
-        print(f"{asked.name} version {version} is in {asked.stage} already")
+        print(f"{arguments.name} version {version} is in {arguments.stage} already")
     else:
-        print(f"{asked.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
+        print(f"{arguments.name} version {step.version}: {step.source} -> {step.target} (transition {step.number})")
 
 
-def _validate(asked: argparse.Namespace) -> None:
+def _validate(arguments: argparse.Namespace) -> None:
     from eye_disease.registry.gate.checks import as_table
     from eye_disease.registry.gate.gate import validate  # takes seconds to import, and a roll back is in a hurry
 
     settings = GateSettings.from_env()
-    settings = replace(settings, photos=Path(asked.photos)) if asked.photos else settings
-    result = validate(asked.name, asked.version, Path(asked.data) if asked.data else None, settings)
+    settings = replace(settings, photos=Path(arguments.photos)) if arguments.photos else settings
+    result = validate(arguments.name, arguments.version, Path(arguments.data) if arguments.data else None, settings)
     print("\n".join(as_table(result.checks)))
     print(f"Judged on {result.basis}. Evidence: run {result.evidence_run_id}")
-    print(f"{asked.name} version {asked.version}: {'passed' if result.passed else 'REFUSED'}")
+    print(f"{arguments.name} version {arguments.version}: {'passed' if result.passed else 'REFUSED'}")
     if not result.passed:
         sys.exit(1)
 
 
-def _rollback(asked: argparse.Namespace) -> None:
-    step = rollback(asked.name, asked.reason, only=asked.version or None)
-    print(f"{asked.name} version {step.version} is in Production again, version {', '.join(step.replaced)} in Archived.")
+def _rollback(arguments: argparse.Namespace) -> None:
+    step = rollback(arguments.name, arguments.reason, only=arguments.version or None)
+    print(f"{arguments.name} version {step.version} is in Production again, version {', '.join(step.replaced)} in Archived.")
     print(f"No gate was run. (transition {step.number})")
 
 
-def _history(asked: argparse.Namespace) -> None:
-    found = review(asked.name)
-    print("\n".join(held_at(found.records, read_time(asked.at)) if asked.at else table(found.records)))
-    for note in found.notes:
+def _history(arguments: argparse.Namespace) -> None:
+    past = review(arguments.name)
+    print("\n".join(held_at(past.records, read_time(arguments.at)) if arguments.at else table(past.records)))
+    for note in past.notes:
         print(f"NOTE: {note}", file=sys.stderr)
 
 
-def _list(asked: argparse.Namespace) -> None:
-    versions = list_versions(asked.name)
+def _list(arguments: argparse.Namespace) -> None:
+    versions = list_versions(arguments.name)
     if not versions:
-        print(f"{asked.name} has no versions in this registry.")
+        print(f"{arguments.name} has no versions in this registry.")
     else:
         print(_LISTED.format("version", "stage", "aliases", "registered", "runtime", "run"))
-    for one in versions:
-        aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in one.aliases), one_line(one.runtime)
-        print(_LISTED.format(one.version, one.stage, aliases, f"{one.created:%Y-%m-%d %H:%M}Z", runtime, one.run_id))
+    for entry in versions:
+        aliases, runtime = " ".join(f"@{one_line(alias)}" for alias in entry.aliases), one_line(entry.runtime)
+        print(_LISTED.format(entry.version, entry.stage, aliases, f"{entry.created:%Y-%m-%d %H:%M}Z", runtime, entry.run_id))
 
 
 def parser() -> Parser:
-    made = Parser(description=__doc__, example="list")
-    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    line = Parser(description=__doc__, example="list")
+    commands = line.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(word: str, said: str, example: str) -> argparse.ArgumentParser:
-        return commands.add_parser(word, help=said, description=said, example=example)
+    def add(word: str, summary: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(word, help=summary, description=summary, example=example)
 
-    said = "register the bundled model, a trained package, or your own Keras model"
-    register = add("register", said, "--package trained_model --stage Staging")
+    summary = "register the bundled model, a trained package, or your own Keras model"
+    register = add("register", summary, "--package trained_model --stage Staging")
     register.add_argument(
         "--model", default="", help="your own .keras or .h5 classifier, or SavedModel; without it the bundled"
     )
@@ -122,12 +122,12 @@ def parser() -> Parser:
     promotion.add_argument("--stage", choices=STAGES, required=True, help="where it goes")
     promotion.add_argument("--reason", default="", help="kept in the history")
     promotion.add_argument("--force", action="store_true", help="to Production although the gate refuses; needs --reason")
-    said = "the gate: is a version fit for Production? Moves no stage; exit 1: refused"
-    check = add("validate", said, "--version 2 --data photos")
+    summary = "the gate: is a version fit for Production? Moves no stage; exit 1: refused"
+    check = add("validate", summary, "--version 2 --data photos")
     check.add_argument("--version", required=True, help="its number")
     check.add_argument("--photos", default="", help="folder that a manifest's paths start from (the manifest's own)")
-    said = "the last good version into Production again; runs no gate"
-    back = add("rollback", said, "--reason 'misses cataracts'")
+    summary = "the last good version into Production again; runs no gate"
+    back = add("rollback", summary, "--reason 'misses cataracts'")
     back.add_argument("--version", default="", help="roll back only if this version is in Production")
     back.add_argument("--reason", default="", help="kept in the history and as a tag of the version that was rolled back")
     past = add("history", "every transition: who, when, from, to, why", "--at 2026-11-01T12:00Z")
@@ -139,18 +139,18 @@ def parser() -> Parser:
     for parsed, action in actions.items():
         parsed.add_argument("--name", default=MODEL_NAME, help="registered model name")
         parsed.set_defaults(action=action)
-    return made
+    return line
 
 
 def main() -> None:
     command.prepare()
     line = parser()
-    asked = line.parse_args(sys.argv[1:] or ["register"])
-    if asked.command == "register" and asked.model and not asked.classes:
+    arguments = line.parse_args(sys.argv[1:] or ["register"])
+    if arguments.command == "register" and arguments.model and not arguments.classes:
         line.error("--model needs --classes: the class names in the order of the model's outputs, separated by commas")
-    command.run(f"register.py {asked.command}", partial(_run, asked))
+    command.run(f"register.py {arguments.command}", partial(_run, arguments))
 
 
-def _run(asked: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> None:
     wait_briefly(os.environ, RegistrySettings.from_env().timeout_seconds)
-    asked.action(asked)
+    arguments.action(arguments)

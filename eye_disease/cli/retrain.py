@@ -43,40 +43,40 @@ def parser() -> Parser:
     return parser
 
 
-def _asked(given: argparse.Namespace) -> Retraining:
+def _retraining(arguments: argparse.Namespace) -> Retraining:
     return Retraining(
-        manifest=given.manifest,
-        photos=given.photos or given.manifest.parent,
-        feedback_photos=given.feedback_photos,
+        manifest=arguments.manifest,
+        photos=arguments.photos or arguments.manifest.parent,
+        feedback_photos=arguments.feedback_photos,
         inference_log=MonitoringSettings.from_env().inference_log,
-        work=given.work,
-        canary=given.canary,
-        base=given.base,
-        patients=given.patients,
-        why=given.why or os.environ.get("RAISED_REASON") or "asked for by hand",
-        gate_data=given.gate_data,
-        schedule=Schedule(**{option.name: getattr(given, option.name) for option in fields(Schedule)}),
+        work=arguments.work,
+        canary=arguments.canary,
+        base=arguments.base,
+        patients=arguments.patients,
+        why=arguments.why or os.environ.get("RAISED_REASON") or "asked for by hand",
+        gate_data=arguments.gate_data,
+        schedule=Schedule(**{option.name: getattr(arguments, option.name) for option in fields(Schedule)}),
     )
 
 
-def _tell(done: Retrained) -> None:
-    name = f"{done.name} version {done.version}"
-    print(f"The gate's evidence: run {done.evidence_run_id}")
-    if not done.passed:
-        print(f"{name} was refused and stays in {done.stage}:", *done.reasons, sep="\n  ")
+def _tell(result: Retrained) -> None:
+    name = f"{result.name} version {result.version}"
+    print(f"The gate's evidence: run {result.evidence_run_id}")
+    if not result.passed:
+        print(f"{name} was refused and stays in {result.stage}:", *result.reasons, sep="\n  ")
         sys.exit(REFUSED_EXIT_STATUS)
-    if done.stage == "Production":
+    if result.stage == "Production":
         print(f"{name} has passed the gate and is in Production (RETRAIN_PROMOTE). Restart the servers to load it.")
     else:
         print(f"{name} has passed the gate and waits in Staging for a person:")
-        print(f"  python register.py promote --name {done.name} --version {done.version} --stage Production")
+        print(f"  python register.py promote --name {result.name} --version {result.version} --stage Production")
 
 
 def main() -> None:
     command.prepare()
-    given = parser().parse_args()
-    command.run("retrain.py", lambda: _tell(_retrain(given)))
+    arguments = parser().parse_args()
+    command.run("retrain.py", lambda: _tell(_retrain(arguments)))
 
 
-def _retrain(given: argparse.Namespace) -> Retrained:
-    return retrain(_asked(given), RetrainSettings.from_env(), lambda said: print(said, flush=True))
+def _retrain(arguments: argparse.Namespace) -> Retrained:
+    return retrain(_retraining(arguments), RetrainSettings.from_env(), lambda progress: print(progress, flush=True))

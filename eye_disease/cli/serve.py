@@ -30,12 +30,15 @@ def parser() -> Parser:
 
 def main() -> None:
     command.prepare(logging.INFO)
-    asked = parser().parse_args()
-    command.run("serve.py", partial(_serve, asked))
+    arguments = parser().parse_args()
+    command.run("serve.py", partial(_serve, arguments))
 
 
-def _serve(asked: argparse.Namespace) -> None:
+def _serve(arguments: argparse.Namespace) -> None:
     ServingSettings.from_env()
-    model = resolve(asked.name, asked.stage, RegistrySettings.from_env(), asked.fallback)
-    print(f"Serving {asked.name} version {model.version} ({model.source}) on http://{asked.host}:{asked.port}", flush=True)
-    exec_server(model, asked.host, asked.port, asked.workers, asked.env_manager)
+    model = resolve(arguments.name, arguments.stage, RegistrySettings.from_env(), arguments.fallback)
+    print(
+        f"Serving {arguments.name} version {model.version} ({model.source}) on http://{arguments.host}:{arguments.port}",
+        flush=True,
+    )
+    exec_server(model, arguments.host, arguments.port, arguments.workers, arguments.env_manager)

@@ -62,41 +62,41 @@ def parser() -> Parser:
 
 def main() -> None:
     command.prepare()
-    asked = parser().parse_args()
-    command.run("train.py", partial(_train, asked))
+    arguments = parser().parse_args()
+    command.run("train.py", partial(_train, arguments))
 
 
-def _train(asked: argparse.Namespace) -> None:
-    rows = of_folder(asked.data) if asked.data else read_manifest(asked.manifest)
+def _train(arguments: argparse.Namespace) -> None:
+    rows = of_folder(arguments.data) if arguments.data else read_manifest(arguments.manifest)
     finished = run(
         Training(
             rows=rows,
-            folder=asked.data or asked.photos or asked.manifest.parent,
-            base=asked.base,
-            work=asked.work,
-            output=asked.output,
-            canary=asked.canary,
-            classes=command.names(asked.classes) or None,
-            size=asked.image_size,
-            frozen=asked.frozen,
-            fold=asked.fold,
-            quantize=asked.quantize,
-            blend=asked.blend,
-            blend_share=asked.blend_share,
-            more=read_manifest(asked.more) if asked.more else None,
-            teachers=command.names(asked.teachers),
-            drop_bad=asked.drop_bad,
-            validation_share=asked.validation_share,
-            description=asked.description,
-            targets=Targets(**{option.name: getattr(asked, option.name) for option in fields(Targets)}),
-            schedule=Schedule(**{option.name: getattr(asked, option.name) for option in fields(Schedule)}),
+            folder=arguments.data or arguments.photos or arguments.manifest.parent,
+            base=arguments.base,
+            work=arguments.work,
+            output=arguments.output,
+            canary=arguments.canary,
+            classes=command.names(arguments.classes) or None,
+            size=arguments.image_size,
+            frozen=arguments.frozen,
+            fold=arguments.fold,
+            quantize=arguments.quantize,
+            blend=arguments.blend,
+            blend_share=arguments.blend_share,
+            more=read_manifest(arguments.more) if arguments.more else None,
+            teachers=command.names(arguments.teachers),
+            drop_bad=arguments.drop_bad,
+            validation_share=arguments.validation_share,
+            description=arguments.description,
+            targets=Targets(**{option.name: getattr(arguments, option.name) for option in fields(Targets)}),
+            schedule=Schedule(**{option.name: getattr(arguments, option.name) for option in fields(Schedule)}),
         )
     )
     accuracy, promise = finished.figures.accuracy, finished.facts.promise
-    print(f"{asked.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
+    print(f"{arguments.output}: validation accuracy {accuracy.value:.3f} on {accuracy.n} photos")
     if promise is not None:
-        print(f"{asked.output}: {_in_words(promise)}")
-    print(f"Register it: python register.py register --package {asked.output}")
+        print(f"{arguments.output}: {_in_words(promise)}")
+    print(f"Register it: python register.py register --package {arguments.output}")
 
 
 def _in_words(promise: Promise) -> str:

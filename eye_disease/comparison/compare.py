@@ -24,7 +24,7 @@ from eye_disease.records.ingest import ingest
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, find_stores
-from eye_disease.verdict.check import decide as decide_checks
+from eye_disease.verdict.check import assign_levels
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, performance_of
 from eye_disease.verdict.rules import rule_checks
@@ -173,7 +173,7 @@ def _unalike(champion: Profile, challenger: Profile, limits: DriftLimits) -> str
 def _objections(profile: Profile, limits: DriftLimits) -> list[str]:
     """Errors, losses and latency of the challenger that are worse than the drift job's limits."""
     latency = [check for check in rule_checks(profile, None, limits) if check.stream == "inference_time_ms"]
-    checks = decide_checks([*service_checks(profile, limits, None, 0), *latency], limits.alpha)
+    checks = assign_levels([*service_checks(profile, limits, None, 0), *latency], limits.alpha)
     return [f"The challenger's service is beyond a limit: {check}." for check in checks if check.level != "ok"]
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict
 
 Step = Literal["command", "rollback"]
@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Grounds:
+class ActionState:
     """Of one model version, between two windows.
 
     A reason to act is confirmed by as many windows in a row as raise an alarm, and acted on once while that alarm lasts. It is

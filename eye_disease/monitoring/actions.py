@@ -46,16 +46,16 @@ Command = Callable[[Request], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Report:
+class ActionOutcome:
     """What has become of a request since the last run of the job."""
 
     request: Request
     state: Literal["started", "done", "failed", "dropped"]
-    said: str
-    """A sentence"""
+    sentence: str
+    """What came of it, in a sentence"""
 
     def __str__(self) -> str:
-        return f"{self.request.step} {self.state}: {self.said}"
+        return f"{self.request.step} {self.state}: {self.sentence}"
 
 
 class Actions:
@@ -75,7 +75,7 @@ class Actions:
             return
         self._write(request.id, "request", {"request": asdict(request)})
 
-    def advance(self, is_raised: Callable[[str, str], bool]) -> Iterator[Report]:
+    def advance(self, is_raised: Callable[[str, str], bool]) -> Iterator[ActionOutcome]:
         """Start what may start and notice what has ended; whoever has told of a report that is over calls `close`.
 
         is_raised: of (model, version); a request that has waited until the alarm was over is dropped.
@@ -86,23 +86,25 @@ class Actions:
                 yield self._ended(request)
             elif self._read(request.id, "begun") is not None:
                 if not busy:
-                    yield Report(request, "failed", f"It was interrupted. {self._log(request)}")
+                    yield ActionOutcome(request, "failed", f"It was interrupted. {self._log(request)}")
             elif not is_raised(request.model, request.version):
-                yield Report(request, "dropped", "The alarm cleared before this started.")
+                yield ActionOutcome(request, "dropped", "The alarm cleared before this started.")
             elif request.step not in self._commands:
-                yield Report(request, "dropped", f"{_SETTINGS[request.step]} was unset before this started.")
+                yield ActionOutcome(request, "dropped", f"{_SETTINGS[request.step]} was unset before this started.")
             elif not busy:
                 yield from self._start(request)
 
-    def close(self, report: Report) -> None:
+    def close(self, outcome: ActionOutcome) -> None:
         """The end of a request was told."""
-        if report.state != "started":
-            self._write(report.request.id, "closed", {"state": report.state, "said": report.said})
+        if outcome.state != "started":
+            self._write(outcome.request.id, "closed", {"state": outcome.state, "said": outcome.sentence})
 
-    def _start(self, request: Request) -> Iterator[Report]:
+    def _start(self, request: Request) -> Iterator[ActionOutcome]:
         if request.step == "command":
             if self._launch(request, "background"):
-                yield Report(request, "started", f"What DRIFT_ON_RAISE names runs in the background. {self._log(request)}")
+                yield ActionOutcome(
+                    request, "started", f"What DRIFT_ON_RAISE names runs in the background. {self._log(request)}"
+                )
             return
         try:
             holder = self._in_production(request.model)
@@ -110,7 +112,7 @@ class Actions:
             _logger.warning("%s version %s cannot be rolled back yet: %s", clean(request.model), request.version, error)
             return
         if holder != request.version:
-            yield Report(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
+            yield ActionOutcome(request, "dropped", f"Version {request.version} is not in Production ({holder or 'none'} is).")
         elif self._launch(request, "wait"):
             yield self._ended(request)
 
@@ -121,48 +123,48 @@ class Actions:
         command = [sys.executable, "-P", launch.__file__, str(folder), str(lock), how]
         with (folder / "output.log").open("ab") as log:
             run = json.dumps(self._run(request)).encode()
-            done = subprocess.run(command, input=run, stdout=log, stderr=log, check=False)
-        if done.returncode != 0:
+            process = subprocess.run(command, input=run, stdout=log, stderr=log, check=False)
+        if process.returncode != 0:
             _logger.error("%s was not started. %s", request.id, self._log(request))
-        return done.returncode == 0
+        return process.returncode == 0
 
     def _run(self, request: Request) -> dict[str, Any]:
         """As `launch.py` reads it."""
-        told = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
+        raised = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {
             "command": list(self._commands[request.step](request)),
             "input": json.dumps(asdict(request)),
-            "env": told | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
+            "env": raised | {"PATH": path, "PYTHONPATH": str(IMPORT_ROOT)},
             "without": _OF_ANOTHER_RUN,
             "timeout": _TIMEOUTS[request.step],
         }
 
-    def _ended(self, request: Request) -> Report:
+    def _ended(self, request: Request) -> ActionOutcome:
         status = (self._read(request.id, "ended") or {}).get("status")
-        said = "It succeeded." if status == 0 else f"It ended with exit status {status}."
+        sentence = "It succeeded." if status == 0 else f"It ended with exit status {status}."
         if request.step == "rollback":  # what this project's own command says holds nothing private
             lines = (self._folder / request.id / "output.log").read_text(errors="replace").split("\n")
-            told = [shown for line in lines if (shown := one_line(hide_secrets(line), 300))]
-            said = " ".join([said, *told[-_SHOWN_LINES:]])
-        return Report(request, "done" if status == 0 else "failed", f"{said} {self._log(request)}")
+            shown_lines = [shown for line in lines if (shown := one_line(hide_secrets(line), 300))]
+            sentence = " ".join([sentence, *shown_lines[-_SHOWN_LINES:]])
+        return ActionOutcome(request, "done" if status == 0 else "failed", f"{sentence} {self._log(request)}")
 
     def _log(self, request: Request) -> str:
         return f"What it printed is in {self._folder / request.id / 'output.log'}."
 
     def _open(self) -> list[Request]:
         """Requests whose end was not told yet, oldest window first; a roll back before a command."""
-        found = []
+        requests = []
         for name in self._files.folders():
             try:
-                held = self._read(name, "request")
-                if held is not None and self._read(name, "closed") is None:
-                    found.append(Request(**held["request"]))
+                stored = self._read(name, "request")
+                if stored is not None and self._read(name, "closed") is None:
+                    requests.append(Request(**stored["request"]))
             except (KeyError, TypeError) as error:
                 set_aside(self._files, f"{name}/request.json", error, "It is not carried out.")
             except StateFileError as error:
                 _logger.error("A request waits: %s", error)
-        return sorted(found, key=lambda one: (one.step == "command", one.window, one.id))
+        return sorted(requests, key=lambda request: (request.step == "command", request.window, request.id))
 
     def _is_busy(self, step: Step) -> bool:
         with (self._folder / f"{step}.lock").open("a") as file:
@@ -190,12 +192,12 @@ class Actions:
 
 def commands(on_raise: tuple[str, ...], auto_rollback: bool) -> dict[Step, Command]:
     """What each step that is switched on runs."""
-    found: dict[Step, Command] = {}
+    lines: dict[Step, Command] = {}
     if on_raise:
-        found["command"] = lambda request: on_raise
+        lines["command"] = lambda request: on_raise
     if auto_rollback:
-        found["rollback"] = _rollback
-    return found
+        lines["rollback"] = _rollback
+    return lines
 
 
 def _rollback(request: Request) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class AlarmState:
 
     def __post_init__(self) -> None:
         if self.bad < 0 or self.good < 0 or (self.bad and self.good):
-            raise ValueError(f"bad={self.bad}, good={self.good}: expected counts of which one is 0 at least.")
+            raise ValueError(f"bad={self.bad}, good={self.good}: expected counts, at least one of them 0.")
 
     def after(self, status: Status, limits: DriftLimits) -> tuple[Self, Event | None]:
         """The state after a window's verdict, and what to tell the world.

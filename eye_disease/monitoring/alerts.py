@@ -66,7 +66,7 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _QueuedAlert:
     """An alert in the outbox."""
 
     alert: Alert
@@ -95,13 +95,13 @@ class AlertOutbox:
     def put(self, alert: Alert, now: datetime) -> None:
         """Keep an alert for delivery; nothing happens for one that was put before. Without URLs it is only logged."""
         if not self._services:
-            told = one_line(f"{alert.title}. {alert.problem} {alert.action}")
-            _logger.warning("%s ALERT_URLS is not set, so nobody is told.", told)
+            text = one_line(f"{alert.title}. {alert.problem} {alert.action}")
+            _logger.warning("%s ALERT_URLS is not set: nobody is alerted.", text)
             return
-        known = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
-        if f"{alert.id}.json" not in known:
-            kept = _Kept(alert, tuple(self._services), now)
-            self._files.write(f"waiting/{now:%Y%m%dT%H%M%S%f}-{alert.id}.json", kept.to_bytes())
+        ids = {name.rpartition("-")[2] for folder in ("waiting", "sent") for name in self._files.files(folder)}
+        if f"{alert.id}.json" not in ids:
+            queued = _QueuedAlert(alert, tuple(self._services), now)
+            self._files.write(f"waiting/{now:%Y%m%dT%H%M%S%f}-{alert.id}.json", queued.to_bytes())
 
     def deliver(self, now: datetime) -> int:
         """Send what is waiting, oldest first; returns how many alerts still wait because a service did not take them.
@@ -111,32 +111,32 @@ class AlertOutbox:
         failed: set[str] = set()
         waiting = 0
         for name in self._files.files("waiting"):
-            kept = self._read(name)
-            if kept is None:
+            queued = self._read(name)
+            if queued is None:
                 continue
-            alert = kept.alert
-            for digest in [one for one in kept.to if one not in failed]:
+            alert = queued.alert
+            for digest in [digest for digest in queued.to if digest not in failed]:
                 # A URL that is no longer set has nobody behind it.
                 if digest in self._services and not _send(self._services[digest], alert):
                     failed.add(digest)
                     continue
-                kept = replace(kept, to=tuple(one for one in kept.to if one != digest))
-                self._files.write(f"waiting/{name}", kept.to_bytes())
-            if kept.to and now - kept.since < _GIVE_UP_AFTER:
+                queued = replace(queued, to=tuple(other for other in queued.to if other != digest))
+                self._files.write(f"waiting/{name}", queued.to_bytes())
+            if queued.to and now - queued.since < _GIVE_UP_AFTER:
                 waiting += 1
                 continue
-            if kept.to:
+            if queued.to:
                 _logger.error(
                     "An alert could not be delivered in %d days and is given up: %s", _GIVE_UP_AFTER.days, alert.title
                 )
-            self._files.write(f"sent/{name}", kept.to_bytes())
+            self._files.write(f"sent/{name}", queued.to_bytes())
             self._files.remove(f"waiting/{name}")
         return waiting
 
-    def _read(self, name: str) -> "_Kept | None":
+    def _read(self, name: str) -> "_QueuedAlert | None":
         """None if it cannot be read now, or is damaged and was set aside: the other alerts go out all the same."""
         try:
-            return read_state(self._files, f"waiting/{name}", _Kept, "That alert is not delivered.")
+            return read_state(self._files, f"waiting/{name}", _QueuedAlert, "That alert is not delivered.")
         except StateFileError as error:
             _logger.error("An alert waits: %s", error)
             return None
@@ -158,12 +158,12 @@ class _Service:
         """Whether it was delivered."""
         import apprise
 
-        with _quiet() as said:
+        with _quiet() as messages:
             # As text: what a service shows as HTML or Markdown is made from it, not found in it.
-            done = self._apprise.notify(body, title, notify_type, body_format=apprise.NotifyFormat.TEXT)
-        status = re.search(r"\berror=(\d{3})\b", "\n".join(said))
+            delivered = self._apprise.notify(body, title, notify_type, body_format=apprise.NotifyFormat.TEXT)
+        status = re.search(r"\berror=(\d{3})\b", "\n".join(messages))
         self.failure = f"HTTP status {status[1]}" if status else "no connection, or it was refused"
-        return bool(done)
+        return bool(delivered)
 
 
 def _send(service: Any, alert: Alert) -> bool:
@@ -201,17 +201,17 @@ def _service(number: int, url: str) -> Any:
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
     """Inside, what Apprise logs goes into the list instead."""
-    said: list[str] = []
+    messages: list[str] = []
 
-    class Kept(logging.Handler):
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
-    logger, handler = logging.getLogger("apprise"), Kept()
+    logger, handler = logging.getLogger("apprise"), Collector()
     logger.addHandler(handler)
     logger.propagate = False
     try:
-        yield said
+        yield messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = True

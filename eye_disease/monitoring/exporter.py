@@ -32,7 +32,7 @@ class LogCollector(Collector):
         predictions = CounterMetricFamily("eye_predictions", "Answered photos", labels=(*_LABELS, "class", "decision"))
         errors = CounterMetricFamily("eye_errors", "Photos with an error", labels=(*_LABELS, "code"))
         lost = CounterMetricFamily("eye_lost_records", "Records that could not be written", labels=_LABELS)
-        unreadable = CounterMetricFamily("eye_unreadable_lines", "Lines of the log that are no records", labels=_LABELS)
+        unreadable = CounterMetricFamily("eye_unreadable_lines", "Lines of the log that are not records", labels=_LABELS)
         latency = HistogramMetricFamily("eye_inference_time_seconds", "Decoding, preprocessing and network", labels=_LABELS)
         confidence = HistogramMetricFamily("eye_confidence", "Confidence of the answers", labels=_LABELS)
         for named, numbers in sorted(self._tail.numbers.items()):
@@ -53,9 +53,9 @@ class LogCollector(Collector):
 
     def _states(self) -> Metric:
         family = GaugeMetricFamily("eye_drift_state", "1 for the state the job found last", labels=(*_LABELS, "state"))
-        for version, found in sorted(self._read_states().items()):
+        for version, status in sorted(self._read_states().items()):
             for state in STATES:
-                family.add_metric((*_labels(version), state), float(state == found))
+                family.add_metric((*_labels(version), state), float(state == status))
         return family
 
 

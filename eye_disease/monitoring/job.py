@@ -20,13 +20,12 @@ from eye_disease.monitoring.alerts import AlertOutbox
 from eye_disease.monitoring.judge import is_ready, is_silent, judge_window
 from eye_disease.monitoring.judged_window import Findings
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
-from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.promises import NoPromiseError, read_promise
+from eye_disease.monitoring.package_cache import NoPromiseError, Packages, read_promise
+from eye_disease.monitoring.probe import probe_served
 from eye_disease.monitoring.publish import action_alert, action_batch, batch_id, make_batch, points
 from eye_disease.monitoring.recent_windows import RecentWindows
 from eye_disease.monitoring.references import NoReferenceError, ProductionWindow, References
 from eye_disease.monitoring.report import make_report
-from eye_disease.monitoring.served import probe_served
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.spool import Spool
 from eye_disease.monitoring.version_state import Memories, VersionMemory
@@ -38,9 +37,9 @@ from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import RecordStore, StoreError, find_stores, warn_once
 from eye_disease.registry.versions import version_in_production
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.lasting import Recent
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from model_code.promise import Promise
 
 _logger = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class Outcome:
 
     model: str
     version: str
-    found: Findings | None
+    findings: Findings | None
     """None: no window was judged"""
     why_not: str = ""
     """A sentence"""
@@ -67,16 +66,16 @@ class Outcome:
     """What was started because of this version, and what came of it"""
 
     def __str__(self) -> str:
-        return "\n".join([self._judged(), *(f"  {one}" for one in self.actions)])
+        return "\n".join([self._judged(), *(f"  {action}" for action in self.actions)])
 
     def _judged(self) -> str:
         name = f"{clean(self.model)} version {clean(self.version)}"
-        if self.found is None:
+        if self.findings is None:
             return f"{name}: {'NOT JUDGED' if self.failed else 'waiting'}. {one_line(hide_secrets(self.why_not))}"
-        verdict = self.found.verdict
-        told = f"{name}: {verdict.status} ({self.found.span}). {self.found.problem} {self.found.action}"
+        verdict = self.findings.verdict
+        headline = f"{name}: {verdict.status} ({self.findings.span}). {self.findings.problem} {self.findings.action}"
         reasons = [f"  {check.level}: {check}" for check in verdict.reasons[:_SHOWN_REASONS]]
-        return "\n".join([told, *reasons, *(f"  note: {note}" for note in self.found.notes)])
+        return "\n".join([headline, *reasons, *(f"  note: {note}" for note in self.findings.notes)])
 
 
 class DriftJob:
@@ -131,7 +130,7 @@ class DriftJob:
             if self._settings.tracking_enabled and self._spool.waiting():
                 self._spool.send(self._make_writer(), _SEND_SECONDS)
             self._outbox.deliver(self._now())
-        return [replace(one, actions=acted[one.model, one.version]) for one in outcomes.values()]
+        return [replace(outcome, actions=acted[outcome.model, outcome.version]) for outcome in outcomes.values()]
 
     def _remembered(self, stores: list[RecordStore]) -> tuple[dict[Version, VersionMemory], dict[Version, Outcome]]:
         """By version, what is remembered of it; and what is to be said of those whose file cannot be read.
@@ -169,25 +168,25 @@ class DriftJob:
     ) -> tuple[Outcome, VersionMemory]:
         self._spool.discard(batch_id(store.model, store.version, memory.windows + 1))
         ingest(store, self._now(), self._keep_days, memory.commit)
-        held = store.snapshot()
-        if held.state.records == memory.records and is_silent(memory, health):
+        snapshot = store.snapshot()
+        if snapshot.state.records == memory.records and is_silent(memory, health):
             return Outcome(store.model, store.version, None, "No predictions since the last window."), memory
-        reference = self._references.find(held, self._now()) if held.state.records else None
-        promise = self._promise(store) if held.state.records else None
-        layout = reference.layout if reference else Layout.generic(held.classes)
-        window = read_window(held, memory.commit, layout, held.count(memory.commit))
+        reference = self._references.find(snapshot, self._now()) if snapshot.state.records else None
+        promise = self._promise(store) if snapshot.state.records else None
+        layout = reference.layout if reference else Layout.generic(snapshot.classes)
+        window = read_window(snapshot, memory.commit, layout, snapshot.count(memory.commit))
         if not is_ready(window, memory, health, self._now(), self._limits):
             why = f"{window.predictions} of the {self._limits.min_predictions} predictions that a window needs."
             return Outcome(store.model, store.version, None, why), memory
         recent = self._recent.read(store.model, store.version, layout, memory.windows) if reference else Recent()
-        judgement = judge_window(held, window, memory, reference, health, self._now(), self._limits, promise, recent)
-        found = judgement.found
+        judgement = judge_window(snapshot, window, memory, reference, health, self._now(), self._limits, promise, recent)
+        findings = judgement.findings
         if self._settings.tracking_enabled:
-            self._spool.put(make_batch(found), points(found, window, memory.predictions), make_report(found))
+            self._spool.put(make_batch(findings), points(findings, window, memory.predictions), make_report(findings))
         if reference:  # before the memory: a run killed here judges the window again, and what is kept of it is not used
             self._recent.save(store.model, store.version, layout, judgement.recent)
         self._memories.save(store.model, store.version, judgement.memory)
-        return Outcome(store.model, store.version, found), judgement.memory
+        return Outcome(store.model, store.version, findings), judgement.memory
 
     def _promise(self, store: RecordStore) -> Promise | None:
         """Not known for now where a reference of production data is used and the registry is down: that stops no judgement."""
@@ -220,15 +219,15 @@ class DriftJob:
 
     def _act(self, memories: dict[Version, VersionMemory]) -> dict[Version, tuple[str, ...]]:
         """Start what was asked for, see what has ended; version -> what to say of it."""
-        said: dict[Version, tuple[str, ...]] = defaultdict(tuple)
-        for report in self._actions.advance(partial(self._is_raised, memories)):
+        sentences: dict[Version, tuple[str, ...]] = defaultdict(tuple)
+        for outcome in self._actions.advance(partial(self._is_raised, memories)):
             if self._settings.tracking_enabled:
-                self._spool.put(action_batch(report, self._now()), (), {})
-            if alert := action_alert(report):
+                self._spool.put(action_batch(outcome, self._now()), (), {})
+            if alert := action_alert(outcome):
                 self._outbox.put(alert, self._now())
-            self._actions.close(report)
-            said[report.request.model, report.request.version] += (str(report),)
-        return said
+            self._actions.close(outcome)
+            sentences[outcome.request.model, outcome.request.version] += (str(outcome),)
+        return sentences
 
     def _is_raised(self, memories: dict[Version, VersionMemory], model: str, version: str) -> bool:
         """Whether an alarm is; of a version whose memory cannot be read nothing has cleared the one that was."""

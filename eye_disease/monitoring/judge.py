@@ -13,10 +13,10 @@ from eye_disease.monitoring.window import Window
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.store import StoreSnapshot
-from eye_disease.verdict.health import Health
-from eye_disease.verdict.lasting import KEPT, Recent, RecentWindow
+from eye_disease.verdict.lasting import MAX_WINDOWS, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.realised import RealisedPerformance, join
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict, judge
 from model_code.promise import Promise
 
@@ -40,23 +40,23 @@ def is_ready(window: Window, memory: VersionMemory, health: Health | None, now: 
     return is_due(window.profile, max(starts), now, limits)
 
 
-def realised_performance(held: StoreSnapshot, now: datetime) -> RealisedPerformance | None:
+def realised_performance(snapshot: StoreSnapshot, now: datetime) -> RealisedPerformance | None:
     """What labels say of the version's latest predictions; None without labels. Raises OSError, StoreError."""
-    labels = LabelBook(held.store.storage, held.store.model).read()
-    return join(labels, [held], start=now - _LABELS_OF).versions.get(held.store.version)
+    labels = LabelBook(snapshot.store.storage, snapshot.store.model).read()
+    return join(labels, [snapshot], start=now - _LABELS_OF).versions.get(snapshot.store.version)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class WindowJudgement:
     """Of a window, with what is to be remembered once its results are safe."""
 
-    found: Findings
+    findings: Findings
     memory: VersionMemory
     recent: Recent
 
 
 def judge_window(
-    held: StoreSnapshot,
+    snapshot: StoreSnapshot,
     window: Window,
     memory: VersionMemory,
     reference: Reference | None,
@@ -65,18 +65,18 @@ def judge_window(
     limits: DriftLimits,
     promise: Promise | None = None,
     recent: Recent = _NO_WINDOWS,
-) -> Judgement:
-    """window: all records that `held` has since `memory`. promise: of the version's package. recent: the windows
+) -> WindowJudgement:
+    """window: all records that `snapshot` has since `memory`. promise: of the version's package. recent: the windows
     before, on the same layout. Raises OSError, StoreError."""
-    store, state = held.store, held.state
-    realised = realised_performance(held, now)
+    store, state = snapshot.store, snapshot.state
+    realised = realised_performance(snapshot, now)
     missing = max(state.missing - memory.missing, 0)  # a late segment fills a gap of an earlier window
     number = memory.windows + 1
     verdict = judge(window.profile, reference, limits, health, missing, realised, promise, recent, number)
     alarm, event = memory.alarm.after(verdict.status, limits)
     grounds, due = memory.grounds.after(verdict, health, store.version, alarm.raised, limits)
     past = PastWindow.of(number, verdict, window.profile.whole.mean_confidence, now)
-    found = Findings(
+    findings = Findings(
         model=store.model,
         version=store.version,
         number=number,
@@ -101,13 +101,13 @@ def judge_window(
         windows=number,
         judged=now,
         alarm=alarm,
-        alert=make_alert(found),
+        alert=make_alert(findings),
         grounds=grounds,
         due=tuple(Request(step, store.model, store.version, number, reason) for step, reason in due.items()),
         sites=tuple(verdict.sites),
-        history=found.history,
+        history=findings.history,
     )
-    return Judgement(found, judged, _with(recent, number, window, verdict))
+    return WindowJudgement(findings, judged, _with(recent, number, window, verdict))
 
 
 def _with(recent: Recent, number: int, window: Window, verdict: Verdict) -> Recent:
@@ -115,7 +115,7 @@ def _with(recent: Recent, number: int, window: Window, verdict: Verdict) -> Rece
     whole = window.profile.whole
     windows = (*recent.windows, RecentWindow(number, whole)) if whole.answered else recent.windows
     since = recent.since if verdict.status == "insufficient_data" else verdict.since
-    return Recent(windows[-KEPT:], since)
+    return Recent(windows[-MAX_WINDOWS:], since)
 
 
 def _notes(version: str, window: Window, reference: Reference | None) -> tuple[str, ...]:

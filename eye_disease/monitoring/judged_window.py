@@ -8,8 +8,8 @@ from eye_disease.monitoring.version_state import PastWindow
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.explain import explain
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.realised import RealisedPerformance
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict
 from model_code.promise import Promise
 

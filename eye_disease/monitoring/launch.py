@@ -25,9 +25,9 @@ BUSY, TOO_LONG, NOT_FOUND = 75, 124, 127
 def launch(folder: Path, lock: Path, background: bool) -> None:
     """See above; returns at once if the command has begun before. Exits with BUSY if another one is in progress."""
     request = json.load(sys.stdin)
-    with lock.open("a") as held:
+    with lock.open("a") as lock_file:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             sys.exit(BUSY)
         if (folder / "begun.json").exists():
@@ -40,16 +40,16 @@ def launch(folder: Path, lock: Path, background: bool) -> None:
         os.setsid()
         _write(folder / "begun.json", {"pid": os.getpid(), "at": _now()})
         os.close(tell)
-        _write(folder / "ended.json", {"status": _run(request, held.fileno()), "at": _now()})
+        _write(folder / "ended.json", {"status": _run(request, lock_file.fileno()), "at": _now()})
 
 
 def _run(request: dict[str, Any], lock: int) -> int:
     env = {name: value for name, value in os.environ.items() if name not in request["without"]} | request["env"]
     try:
-        with tempfile.TemporaryFile() as given:  # a command that never reads holds nobody up
-            given.write(request["input"].encode())
-            given.seek(0)
-            process = subprocess.Popen(request["command"], stdin=given, env=env, pass_fds=(lock,))
+        with tempfile.TemporaryFile() as standard_input:  # a command that never reads holds nobody up
+            standard_input.write(request["input"].encode())
+            standard_input.seek(0)
+            process = subprocess.Popen(request["command"], stdin=standard_input, env=env, pass_fds=(lock,))
     except OSError as error:
         print(f"The command could not be started: {error}", file=sys.stderr)
         return NOT_FOUND

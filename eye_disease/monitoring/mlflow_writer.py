@@ -47,8 +47,8 @@ class MlflowWriter:
         Of two that were made at the same time everybody takes the older one.
         """
         experiment = experiment_id(self._client, self._experiment)
-        if found := self._runs(experiment, model, version):
-            return found[0]
+        if runs := self._runs(experiment, model, version):
+            return runs[0]
         if deleted := self._runs(experiment, model, version, ViewType.DELETED_ONLY):
             _logger.warning(
                 "The monitoring run of %s version %s was deleted: a new one is made. The old one comes back with: "
@@ -59,10 +59,10 @@ class MlflowWriter:
             )
         tags = {_MODEL_TAG: model, _VERSION_TAG: version}
         name = f"monitoring {clean(model)} {clean(version)}"
-        made = str(self._client.create_run(experiment, tags=tags, run_name=name).info.run_id)
+        new_run = str(self._client.create_run(experiment, tags=tags, run_name=name).info.run_id)
         first = self._runs(experiment, model, version)[0]
-        if first != made:
-            self._client.delete_run(made)
+        if first != new_run:
+            self._client.delete_run(new_run)
         return first
 
     def run_page(self, model: str, version: str) -> str | None:
@@ -82,8 +82,8 @@ class MlflowWriter:
         """As `run_page`, and None where nothing was written yet. Raises TrackingUnavailableError."""
         with tracking_call(self._timeout_seconds):
             experiment = experiment_id(self._client, self._experiment)
-            found = self._runs(experiment, model, version)
-        return run_page(self._client.tracking_uri, experiment, found[0], REPORT_FILE) if found else None
+            runs = self._runs(experiment, model, version)
+        return run_page(self._client.tracking_uri, experiment, runs[0], REPORT_FILE) if runs else None
 
     def _write(self, waiting: Waiting, run_id: str, deadline: float) -> None:
         batch = waiting.batch
@@ -105,14 +105,14 @@ class MlflowWriter:
 
     def _tag_version(self, model: str, version: str, tags: dict[str, str]) -> None:
         try:
-            held = self._client.get_model_version(model, version).tags
+            current = self._client.get_model_version(model, version).tags
         except MlflowException as error:
             if error.error_code != MISSING:
                 raise
             _logger.warning("%s version %s is no longer in the registry: its tags are skipped.", clean(model), version)
             return
         for name, value in tags.items():
-            if name not in _EVENTS or held.get(name) != value:
+            if name not in _EVENTS or current.get(name) != value:
                 self._client.set_model_version_tag(model, version, name, value)
 
     def _sent(self, run_id: str, key: str) -> int:
@@ -133,10 +133,10 @@ class MlflowWriter:
         """Ids, the oldest first."""
         wanted = {_MODEL_TAG: model, _VERSION_TAG: version}
         # A name with a quote cannot be asked for in every case; what comes is looked at again.
-        asked = [f"tags.`{tag}` = '{value}'" for tag, value in wanted.items() if "'" not in value]
-        found = self._client.search_runs([experiment], " and ".join(asked), view)
-        same = [run for run in found if wanted.items() <= run.data.tags.items()]
-        return [run.info.run_id for run in sorted(same, key=_age)]
+        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in wanted.items() if "'" not in value]
+        runs = self._client.search_runs([experiment], " and ".join(conditions), view)
+        matching = [run for run in runs if wanted.items() <= run.data.tags.items()]
+        return [run.info.run_id for run in sorted(matching, key=_age)]
 
 
 def _age(run: Run) -> tuple[int, str]:

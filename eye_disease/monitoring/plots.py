@@ -60,17 +60,17 @@ class Plot:
         return buffer.getvalue()
 
 
-def make_plots(found: Findings) -> list[Plot]:
+def make_plots(findings: Findings) -> list[Plot]:
     """In the order of the report."""
-    quality = [name for name in _QUALITY if name in found.profile.layout.edges]
-    sites = _worst_sites(found)
+    quality = [name for name in _QUALITY if name in findings.profile.layout.edges]
+    sites = _worst_sites(findings)
     plots = [
-        Plot("class_mix", "Class mix", lambda figure: _class_mix(figure, found)),
-        Plot("confidence", "Confidence", lambda figure: _distributions(figure, found, ["confidence"])),
-        Plot("calibration", "Accuracy: promised, estimated, realised", lambda figure: _accuracy(figure, found), 2.4),
-        Plot("latency", "Inference time", lambda figure: _latency(figure, found)),
-        Plot("image_quality", "Image quality", lambda figure: _distributions(figure, found, quality), 5.0),
-        Plot("drift", "Drift statistics over time, as a share of their limits", lambda figure: _history(figure, found), 3.6),
+        Plot("class_mix", "Class mix", lambda figure: _class_mix(figure, findings)),
+        Plot("confidence", "Confidence", lambda figure: _distributions(figure, findings, ["confidence"])),
+        Plot("calibration", "Accuracy: promised, estimated, realised", lambda figure: _accuracy(figure, findings), 2.4),
+        Plot("latency", "Inference time", lambda figure: _latency(figure, findings)),
+        Plot("image_quality", "Image quality", lambda figure: _distributions(figure, findings, quality), 5.0),
+        Plot("drift", "Drift statistics over time, as a share of their limits", lambda figure: _history(figure, findings), 3.6),
     ]
     if sites:
         height = 1.2 + 0.3 * len(sites)
@@ -78,13 +78,13 @@ def make_plots(found: Findings) -> list[Plot]:
     return plots
 
 
-def _class_mix(figure: Figure, found: Findings) -> None:
+def _class_mix(figure: Figure, findings: Findings) -> None:
     axes = figure.subplots()
-    classes = found.profile.layout.classes
+    classes = findings.profile.layout.classes
     places = np.arange(len(classes))
-    sides = [(found.profile.whole.classes, _WINDOW, "this window", -0.2)]
-    if found.reference:
-        sides.append((found.reference.profile.whole.classes, _REFERENCE, "reference", 0.2))
+    sides = [(findings.profile.whole.classes, _WINDOW, "this window", -0.2)]
+    if findings.reference:
+        sides.append((findings.reference.profile.whole.classes, _REFERENCE, "reference", 0.2))
     for counts, colour, label, offset in sides:
         axes.barh(places + offset, counts / max(counts.sum(), 1), 0.4, color=colour, label=label)
     axes.set_yticks(places, [_plain(name.replace("_", " ")) for name in classes])
@@ -94,15 +94,15 @@ def _class_mix(figure: Figure, found: Findings) -> None:
     _legend(figure)
 
 
-def _distributions(figure: Figure, found: Findings, streams: list[str]) -> None:
+def _distributions(figure: Figure, findings: Findings, streams: list[str]) -> None:
     """Share of photos up to each value: the KS distance is the largest gap between the two lines."""
     columns = min(len(streams), 2)
     grid = figure.subplots(-(-len(streams) // columns), columns, squeeze=False).flat
     for axes, stream in zip(grid, streams, strict=True):
-        edges = found.profile.layout.arrays[stream]
-        sides = [(found.profile, _WINDOW, "this window")]
-        if found.reference:
-            sides.insert(0, (found.reference.profile, _REFERENCE, "reference"))
+        edges = findings.profile.layout.arrays[stream]
+        sides = [(findings.profile, _WINDOW, "this window")]
+        if findings.reference:
+            sides.insert(0, (findings.reference.profile, _REFERENCE, "reference"))
         for profile, colour, label in sides:
             counts = profile.counts(profile.whole)[stream]
             axes.step(edges, counts.cumsum()[:-1] / max(counts.sum(), 1), where="post", color=colour, label=label)
@@ -112,20 +112,26 @@ def _distributions(figure: Figure, found: Findings, streams: list[str]) -> None:
     _legend(figure)
 
 
-def _accuracy(figure: Figure, found: Findings) -> None:
+def _accuracy(figure: Figure, findings: Findings) -> None:
     rows: list[tuple[str, float, float, float, str]] = []
-    usual = found.reference and estimate_performance(found.reference.profile)
-    estimate, realised = found.verdict.estimate, found.realised
-    for label, one, colour in (("reference, estimated", usual, _REFERENCE), ("this window, estimated", estimate, _WINDOW)):
-        if one:
-            rows.append((label, one.accuracy, one.low, one.high, colour))
+    reference = findings.reference and estimate_performance(findings.reference.profile)
+    estimate, realised = findings.verdict.estimate, findings.realised
+    for label, performance, colour in (
+        ("reference, estimated", reference, _REFERENCE),
+        ("this window, estimated", estimate, _WINDOW),
+    ):
+        if performance:
+            rows.append((label, performance.accuracy, performance.low, performance.high, colour))
     if realised and realised.accuracy:
         share = realised.accuracy
         rows.append((f"realised, {share.n} labels", share.value, share.low, share.high, _BAD))
         if (wrong := realised.error_among_reported) is not None:
-            promised = f", promised {1 - found.promise.max_error:.0%}" if found.promise else ""
+            promised = f", promised {1 - findings.promise.max_error:.0%}" if findings.promise else ""
             rows.append((f"reported, {wrong.n} labels{promised}", 1 - wrong.value, 1 - wrong.high, 1 - wrong.low, _BAD))
-        rows += [(f"recall of {_plain(name)}", one.value, one.low, one.high, _BAD) for name, one in realised.recall.items()]
+        rows += [
+            (f"recall of {_plain(name)}", recall.value, recall.low, recall.high, _BAD)
+            for name, recall in realised.recall.items()
+        ]
     axes = figure.subplots()
     if not rows:
         axes.set_axis_off()
@@ -138,8 +144,8 @@ def _accuracy(figure: Figure, found: Findings) -> None:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _latency(figure: Figure, found: Findings) -> None:
-    axes, whole = figure.subplots(), found.profile.whole
+def _latency(figure: Figure, findings: Findings) -> None:
+    axes, whole = figure.subplots(), findings.profile.whole
     counts = whole.latency[1:-1]
     axes.bar(LATENCY_EDGES[:-1], counts, np.diff(LATENCY_EDGES), align="edge", color=_WINDOW)
     for q in (0.5, 0.95, 0.99):
@@ -155,20 +161,24 @@ def _latency(figure: Figure, found: Findings) -> None:
     axes.set(xlabel="milliseconds", ylabel="photos")
 
 
-def _history(figure: Figure, found: Findings) -> None:
+def _history(figure: Figure, findings: Findings) -> None:
     axes = figure.subplots()
     ratios = {
-        name: value / limit for name, (value, limit) in found.history[-1].figures.items() if limit and not _is_accuracy(name)
+        name: value / limit for name, (value, limit) in findings.history[-1].figures.items() if limit and not _is_accuracy(name)
     }
     worst = sorted(ratios, key=lambda name: (name != MERGED, -ratios[name]))[:_SHOWN_STREAMS]
     for name in worst:
-        kept = [(one.number, *one.figures[name]) for one in found.history if name in one.figures]
+        points = [(past.number, *past.figures[name]) for past in findings.history if name in past.figures]
         axes.plot(
-            [n for n, _, _ in kept], [v / limit if limit else 0 for _, v, limit in kept], marker="o", markersize=3, label=name
+            [n for n, _, _ in points],
+            [v / limit if limit else 0 for _, v, limit in points],
+            marker="o",
+            markersize=3,
+            label=name,
         )
     _limit_line(axes.axhline)
-    numbers = [one.number for one in found.history]
-    if since := found.verdict.since:
+    numbers = [past.number for past in findings.history]
+    if since := findings.verdict.since:
         begun, first, last = (max(n, min(numbers)) - 0.5 for n in (since.number, since.first_number, since.last_number))
         axes.axvspan(begun, max(numbers) + 0.5, color=_BAD, alpha=0.08, linewidth=0, label=since.about)
         axes.axvspan(first, last + 1, color=_BAD, alpha=0.12, linewidth=0)
@@ -187,15 +197,15 @@ def _sites(figure: Figure, sites: list[tuple[str, float]]) -> None:
     axes.set_xlabel("times its limit")
 
 
-def _worst_sites(found: Findings) -> list[tuple[str, float]]:
+def _worst_sites(findings: Findings) -> list[tuple[str, float]]:
     """Each site with its worst stream and how many times its limit that is, the worst first."""
     worst: dict[str, tuple[str, float]] = {}
-    for check in found.verdict.checks:
+    for check in findings.verdict.checks:
         if check.site is not None and check.limit:
             ratio, before = check.value / check.limit, worst.get(check.site)
             if before is None or ratio > before[1]:
                 worst[check.site] = (f"{_plain(check.site or '(none)')}: {check.stream}", ratio)
-    return sorted(worst.values(), key=lambda one: -one[1])[:_SHOWN_SITES]
+    return sorted(worst.values(), key=lambda site: -site[1])[:_SHOWN_SITES]
 
 
 def _plain(text: str) -> str:

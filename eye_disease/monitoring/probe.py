@@ -1,8 +1,9 @@
-"""Is the served model alive and right? A server that only answers /ping may still predict wrongly."""
+"""Asks the served model, whichever version it is by now, whether it is alive and right: /ping alone does not tell."""
 
 import base64
 import http.client
 import json
+import logging
 import time
 import urllib.error
 import urllib.request
@@ -12,12 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from eye_disease.common.environment import is_loopback
-from eye_disease.common.errors import UserError
-from eye_disease.common.secrets import split_login
+from eye_disease.common.errors import TrackingUnavailableError, UserError
+from eye_disease.common.secrets import hide_secrets, split_login
 from eye_disease.common.text import clean
-from eye_disease.verdict.health import Health
+from eye_disease.monitoring.package_cache import Packages
+from eye_disease.records.state_file import StateFileError
+from eye_disease.records.storage import Storage
+from eye_disease.records.store import RecordStore, find_stores
+from eye_disease.verdict.service import Health
 from model_code.canary import canary_photo, differences, expected_answer
+from model_code.identity import BUNDLED_VERSION
+from model_code.schema import MODEL_NAME
 
+_logger = logging.getLogger(__name__)
 _NOT_LET_IN = (401, 403, 407)
 _LONGEST_DIFFERENCE = 200
 _OWN_ERRORS = ("internal_error", "image_corrupt", "format_unsupported", "mode_unsupported")
@@ -39,6 +47,66 @@ class Canary:
 
 class NotLetInError(UserError):
     """The probe itself is refused: its login is missing or wrong, which says nothing of the model."""
+
+
+def probe_served(url: str, storage: Storage, packages: Packages) -> tuple[tuple[str, str], Health] | None:
+    """(model, version) served at `url` and how it is, each version being asked for the answer registered with it.
+
+    A server that names no version is taken for the one that wrote last. None if the canary of the version cannot be had.
+    Raises OSError if the log cannot be read.
+    """
+    model, version = _wrote_last(find_stores(storage))
+    health = _probe(url, model, version, packages)
+    if health is not None and health.model_version not in (None, version):
+        version = str(health.model_version)
+        health = _probe(url, model, version, packages)
+    if health is not None and not health.up:
+        _logger.warning("The served model at %s is unhealthy: %s", hide_secrets(url), health.reason)
+    return ((model, version), health) if health else None
+
+
+def _probe(url: str, model: str, version: str, packages: Packages) -> Health | None:
+    try:
+        package = packages.find(model, version)
+    except TrackingUnavailableError as error:
+        _logger.warning("No health probe of %s version %s, whose canary cannot be fetched: %s", clean(model), version, error)
+        return None
+    if package is None:
+        _logger.warning("No health probe of %s version %s: no registry holds its canary.", clean(model), clean(version))
+        return None
+    canary = _canary(package, packages, model, version)
+    try:
+        return probe(url, canary) if canary else None
+    except NotLetInError as error:
+        _logger.error("No health probe of %s: %s", hide_secrets(url), error)
+        return None
+
+
+def _canary(package: Path, packages: Packages, model: str, version: str) -> Canary | None:
+    try:
+        return Canary.of_package(package)
+    except (OSError, ValueError) as error:
+        _logger.warning("No health probe of %s version %s, whose canary is damaged: %s", clean(model), version, error)
+        try:
+            packages.set_aside(model, version, str(error))
+        except StateFileError as unusable:
+            _logger.error("%s", unusable)
+        return None
+
+
+def _wrote_last(stores: list[RecordStore]) -> tuple[str, str]:
+    """By the hour of the newest segment, or where all are closed the day of the newest records."""
+    last = max(stores, key=_newest, default=None)
+    return (last.model, last.version) if last else (MODEL_NAME, BUNDLED_VERSION)
+
+
+def _newest(store: RecordStore) -> str:
+    try:
+        segments = [name for name in store.storage.files(store.folder) if name.endswith(".jsonl")]
+        days = [f"{part.day:%Y%m%d}" for part in store.all_parts("records")]
+    except OSError:  # the run names it when this version's turn comes
+        return ""
+    return max([*segments, *days], default="")
 
 
 def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:
@@ -63,8 +131,8 @@ def probe(url: str, canary: Canary, timeout_seconds: float = 10.0) -> Health:
         reason = f"The canary photo was answered with the error {clean(code)}."
         return Health(False, reason, ping_ms, version, wrong=code in _OWN_ERRORS)
     if wrong := differences(answers[0], canary.expected):
-        said = "; ".join(clean(one, _LONGEST_DIFFERENCE) for one in wrong)
-        return Health(False, f"The answer to the canary photo is wrong: {said}.", ping_ms, version, wrong=True)
+        differing = "; ".join(clean(difference, _LONGEST_DIFFERENCE) for difference in wrong)
+        return Health(False, f"The answer to the canary photo is wrong: {differing}.", ping_ms, version, wrong=True)
     return Health(True, None, ping_ms, version)
 
 

@@ -13,14 +13,14 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.tally import Tally
 from eye_disease.records.state_file import encode, read_state, set_aside
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.lasting import KEPT, Recent, RecentWindow
+from eye_disease.verdict.lasting import MAX_WINDOWS, Recent, RecentWindow
 from eye_disease.verdict.since import Since
 
-_COST = "Lasting drift is looked for in the windows from now on."
+_COST = "Lasting drift is tested on the windows from now on."
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredWindows:
     """The file."""
 
     layout: str
@@ -43,20 +43,20 @@ class RecentWindows:
         Nothing of a file that was damaged and is set aside now, or is of another reference. Raises StateFileError.
         """
         path = _path(model, version)
-        kept = read_state(self._files, path, _Kept, _COST)
-        if kept is None or kept.layout != _digest(layout):
+        stored = read_state(self._files, path, _StoredWindows, _COST)
+        if stored is None or stored.layout != _digest(layout):
             return Recent()
         try:
-            windows = tuple(RecentWindow(int(one["number"]), Tally.from_json(one["tally"], layout)) for one in kept.windows)
+            windows = tuple(RecentWindow(int(row["number"]), Tally.from_json(row["tally"], layout)) for row in stored.windows)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             set_aside(self._files, path, error, _COST)
             return Recent()
-        known = tuple(one for one in windows if one.number <= judged)
-        return Recent(known, kept.since if len(known) == len(windows) else None)
+        known = tuple(window for window in windows if window.number <= judged)
+        return Recent(known, stored.since if len(known) == len(windows) else None)
 
     def save(self, model: str, version: str, layout: Layout, recent: Recent) -> None:
-        """Replace what is kept; KEPT windows at most."""
-        windows = [{"number": one.number, "tally": one.tally.to_json()} for one in recent.windows[-KEPT:]]
+        """Replace what is kept; MAX_WINDOWS windows at most."""
+        windows = [{"number": window.number, "tally": window.tally.to_json()} for window in recent.windows[-MAX_WINDOWS:]]
         stored = {"layout": _digest(layout), "windows": windows, "since": recent.since and recent.since.to_json()}
         self._files.write(_path(model, version), encode(stored))
 

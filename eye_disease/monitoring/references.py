@@ -40,7 +40,7 @@ class ProductionWindow:
         """
         match = re.fullmatch(r"window:(.+?)\.\.(.+)", text.strip())
         try:
-            start, end = (_utc(datetime.fromisoformat(one)) for one in match.groups()) if match else (None, None)
+            start, end = (_utc(datetime.fromisoformat(moment)) for moment in match.groups()) if match else (None, None)
         except ValueError:
             start = end = None
         if start is None or end is None or start >= end:
@@ -65,15 +65,15 @@ class References:
 
     def find(self, store: RecordStore | StoreSnapshot, now: datetime) -> Reference | None:
         """The reference of a version; None if its package holds none. Raises NoReferenceError, TrackingUnavailableError."""
-        held = store.snapshot()
+        snapshot = store.snapshot()
         if self._window is not None:
-            return self._of_window(held, self._window, now)
+            return self._of_window(snapshot, self._window, now)
         try:
-            return self._of_package(held.store)
+            return self._of_package(snapshot.store)
         except NoReferenceError as error:
             again = None
-            if self._packages.set_aside(held.store.model, held.store.version, str(error)):
-                again = self._of_package(held.store)  # as the registry gives it now
+            if self._packages.set_aside(snapshot.store.model, snapshot.store.version, str(error)):
+                again = self._of_package(snapshot.store)  # as the registry gives it now
             if again is None:
                 raise
             return again
@@ -83,8 +83,8 @@ class References:
         path = package and package / REFERENCE_FILE
         return _load(path) if path and path.exists() else None
 
-    def _of_window(self, held: StoreSnapshot, window: ProductionWindow, now: datetime) -> Reference:
-        store = held.store
+    def _of_window(self, snapshot: StoreSnapshot, window: ProductionWindow, now: datetime) -> Reference:
+        store = snapshot.store
         path = f"{store.model}/{store.version}/{window.start:%Y%m%dT%H%M%SZ}-{window.end:%Y%m%dT%H%M%SZ}.json"
         if self._files.entry(path) is not None:
             try:
@@ -92,26 +92,28 @@ class References:
             except NoReferenceError as error:
                 self._set_aside(path, error)
         if window.end > now:
-            raise NoReferenceError(f"{window.name} is not over yet. Take a window that is: it is kept as it is then.")
-        columns = [name for name in profile_columns(Layout.generic(held.classes)) if name in held.schema.names]
-        batches = list(held.read_batches(columns, start=window.start, end=window.end))
+            raise NoReferenceError(f"{window.name} is not over yet. Choose one that is: its reference is built once and kept.")
+        columns = [name for name in profile_columns(Layout.generic(snapshot.classes)) if name in snapshot.schema.names]
+        batches = list(snapshot.read_batches(columns, start=window.start, end=window.end))
         if not batches:
             raise NoReferenceError(f"{store.model} version {store.version} has no records in {window.name}.")
         try:
-            made = Reference.build(pa.Table.from_batches(batches), held.classes, window.name, store.model, store.version)
+            reference = Reference.build(
+                pa.Table.from_batches(batches), snapshot.classes, window.name, store.model, store.version
+            )
         except ValueError as error:
             raise NoReferenceError(str(error)) from error
-        self._files.write(path, made.to_bytes())
+        self._files.write(path, reference.to_bytes())
         _logger.warning(
             "New reference %s of %s version %s, kept in %s.", window.name, store.model, store.version, self._files.location
         )
-        return made
+        return reference
 
     def _set_aside(self, path: str, error: NoReferenceError) -> None:
         try:
             set_aside(self._files, path, error, "The reference is made again from the records of its window.")
-        except StateFileError as kept:
-            raise NoReferenceError(str(kept)) from kept
+        except StateFileError as unreadable:
+            raise NoReferenceError(str(unreadable)) from unreadable
 
 
 def _load(path: Path) -> Reference:

@@ -63,42 +63,42 @@ def replay(
             answer = ask(fetched.folder, image, timeout_seconds)
         except (VersionError, ModelProcessError) as error:
             raise ReplayError(f"models:/{name}/{version} could not be fetched or run: {error}") from error
-    compared = {one: record[one] for one in record if one in _COMPARED or one.startswith("prob_")}
+    compared = {column: record[column] for column in record if column in _COMPARED or column.startswith("prob_")}
     return Replayed(record, answer, differences(answer, compared))
 
 
 def find_record(storage: Storage, prediction_id: str) -> dict[str, Any]:
-    """The record of a prediction, from any model and version; taken in or still in a segment. Raises ReplayError."""
+    """The record of a prediction, from any model and version; ingested or still in a segment. Raises ReplayError."""
     try:
         prediction_id = str(prediction_uuid(prediction_id))
-        made = time_of(prediction_id)
+        answered = time_of(prediction_id)
     except FeedbackError as error:
         raise ReplayError(str(error)) from error
     for store in find_stores(storage):
         try:
-            found = _in_store(store, prediction_id, made)
+            record = _in_store(store, prediction_id, answered)
         except (StoreError, StateFileError, OSError) as error:  # another one may have it
             _logger.error("%s version %s is left out: %s", store.model, store.version, error)
             continue
-        if found is not None:
-            return found
+        if record is not None:
+            return record
     raise ReplayError(
         f"No record of prediction {prediction_id} is in {storage.location}. Check the id and INFERENCE_LOG_DIR; "
         "records older than --keep-days are gone."
     )
 
 
-def _in_store(store: RecordStore, prediction_id: str, made: datetime) -> dict[str, Any] | None:
-    held = store.snapshot()
-    start, end = made - BETWEEN_ID_AND_RECORD, made + BETWEEN_ID_AND_RECORD
-    for batch in held.read_batches(held.schema.names, start=start, end=end, canary=True) if held.classes else ():
+def _in_store(store: RecordStore, prediction_id: str, answered: datetime) -> dict[str, Any] | None:
+    snapshot = store.snapshot()
+    start, end = answered - BETWEEN_ID_AND_RECORD, answered + BETWEEN_ID_AND_RECORD
+    for batch in snapshot.read_batches(snapshot.schema.names, start=start, end=end, canary=True) if snapshot.classes else ():
         ids = batch["prediction_id"].to_pylist()
         if prediction_id in ids:
             return dict(batch.slice(ids.index(prediction_id), 1).to_pylist()[0])
     for name in store.storage.files(store.folder):
         segment = f"{store.folder}/{name}"
-        if name.endswith(".jsonl") and (found := _in_segment(store.storage.read(segment), prediction_id)):
-            return found
+        if name.endswith(".jsonl") and (record := _in_segment(store.storage.read(segment), prediction_id)):
+            return record
     return None
 
 
@@ -115,13 +115,13 @@ def _in_segment(content: bytes, prediction_id: str) -> dict[str, Any] | None:
 
 
 def _require_same_photo(record: dict[str, Any], image: bytes) -> None:
-    held, given = record["image_sha256"], hashlib.sha256(image).hexdigest()
-    if held is None:
+    recorded, sent = record["image_sha256"], hashlib.sha256(image).hexdigest()
+    if recorded is None:
         raise ReplayError(
             f"The request held no image file (error {record['error_code']}), so there is nothing to compare with."
         )
-    if held != given:
+    if recorded != sent:
         raise ReplayError(
-            f"This is another photo: its SHA-256 is {given[:12]}..., that of the record {held[:12]}... "
+            f"This is another photo: its SHA-256 is {sent[:12]}..., that of the record {recorded[:12]}... "
             "Give the file as it was sent, byte for byte."
         )

@@ -36,24 +36,24 @@ _FORMULA = ("=", "+", "-")
 _UNITS = {"session_avg_inference_time_ms": "ms", "health_check_response_time_ms": "ms", "model_load_time_seconds": "s"}
 
 
-def make_report(found: Findings) -> dict[str, bytes]:
+def make_report(findings: Findings) -> dict[str, bytes]:
     """Artifact path -> content: REPORT_FILE, CHECKS_FILE, `plots/<name>.png`; that of an alarm also under a name that stays."""
-    plots = make_plots(found)
-    page = _page(found, plots).encode()
-    kept = {f"raised/window-{found.number:06d}.html": page} if found.event == "raise" else {}
+    plots = make_plots(findings)
+    page = _page(findings, plots).encode()
+    raised = {f"raised/window-{findings.number:06d}.html": page} if findings.event == "raise" else {}
     return {
         REPORT_FILE: page,
-        CHECKS_FILE: _csv(found.verdict.checks),
-        **kept,
-        **{f"plots/{one.name}.png": one.png() for one in plots},
+        CHECKS_FILE: _csv(findings.verdict.checks),
+        **raised,
+        **{f"plots/{plot.name}.png": plot.png() for plot in plots},
     }
 
 
-def _page(found: Findings, plots: list[Plot]) -> str:
-    verdict, name = found.verdict, f"{clean(found.model)} version {clean(found.version)}"
-    alarm = "An alarm is raised." if found.alarm.raised else "No alarm is raised."
+def _page(findings: Findings, plots: list[Plot]) -> str:
+    verdict, name = findings.verdict, f"{clean(findings.model)} version {clean(findings.version)}"
+    alarm = "An alarm is raised." if findings.alarm.raised else "No alarm is raised."
     reference = f"Reference: {clean(verdict.reference)}." if verdict.reference else "No reference."
-    figures = "".join(f"<figure><figcaption>{escape(one.title)}</figcaption>{one.svg()}</figure>" for one in plots)
+    figures = "".join(f"<figure><figcaption>{escape(plot.title)}</figcaption>{plot.svg()}</figure>" for plot in plots)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -64,13 +64,13 @@ def _page(found: Findings, plots: list[Plot]) -> str:
 </head>
 <body>
 <h1>{escape(name)} <span class="status {verdict.status}">{verdict.status}</span></h1>
-<p class="said">{escape(found.problem)} {escape(found.action)}</p>
-<p class="small">{escape(found.span)}; {verdict.n:,} answers, {verdict.failed:,} errors. {escape(reference)} {alarm}</p>
-{_list(found.notes)}
+<p class="said">{escape(findings.problem)} {escape(findings.action)}</p>
+<p class="small">{escape(findings.span)}; {verdict.n:,} answers, {verdict.failed:,} errors. {escape(reference)} {alarm}</p>
+{_list(findings.notes)}
 {_reasons(verdict.reasons)}
 <div class="plots">{figures}</div>
 <h2>Figures</h2>
-{_figures(found)}
+{_figures(findings)}
 <details><summary><h2>All checks</h2></summary>{_table(_CHECK_COLUMNS, _check_rows(verdict.checks))}</details>
 <p class="small">For research. Not a medical device, and not for diagnosis. This page holds statistics of photos only,
 nothing of any patient. The estimated accuracy trusts the confidence: it cannot see a model that is confidently wrong.</p>
@@ -80,17 +80,17 @@ nothing of any patient. The estimated accuracy trusts the confidence: it cannot 
 
 
 def _reasons(reasons: tuple[Check, ...]) -> str:
-    return f"<h2>Why</h2>{_list(f'{one.level}: {one}' for one in reasons)}" if reasons else ""
+    return f"<h2>Why</h2>{_list(f'{check.level}: {check}' for check in reasons)}" if reasons else ""
 
 
 def _list(sentences: Iterable[str]) -> str:
-    items = "".join(f"<li>{escape(one)}</li>" for one in sentences)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _figures(found: Findings) -> str:
+def _figures(findings: Findings) -> str:
     shown = {
-        name: value for name, value in window_metrics(found).items() if value is not None and not name.startswith("drift/")
+        name: value for name, value in window_metrics(findings).items() if value is not None and not name.startswith("drift/")
     }
     rows = [(name.replace("_", " "), f"{value:,.4g} {_UNITS.get(name, '')}".strip()) for name, value in shown.items()]
     return _table(("figure", "value"), rows)
@@ -105,21 +105,21 @@ def _csv(checks: tuple[Check, ...]) -> bytes:
 
 def _check_rows(checks: tuple[Check, ...]) -> list[tuple[str, ...]]:
     """In the order of _CHECK_COLUMNS; `of limit`: 1 and more is beyond it."""
-    ordered = sorted(checks, key=lambda one: (one.site is not None, one.site or "", one.source))
+    ordered = sorted(checks, key=lambda check: (check.site is not None, check.site or "", check.source))
     return [
         (
-            one.level,
-            _of(one),
-            clean(one.stream),
-            one.statistic,
-            f"{one.value:.4g}",
-            f"{one.limit:.4g}",
-            f"{one.excess:.3g}",
-            "" if one.p_value is None else f"{one.p_value:.2g}",
-            "" if one.psi is None else f"{one.psi:.3g}",
-            str(one.n),
+            check.level,
+            _of(check),
+            clean(check.stream),
+            check.statistic,
+            f"{check.value:.4g}",
+            f"{check.limit:.4g}",
+            f"{check.excess:.3g}",
+            "" if check.p_value is None else f"{check.p_value:.2g}",
+            "" if check.psi is None else f"{check.psi:.3g}",
+            str(check.n),
         )
-        for one in ordered
+        for check in ordered
     ]
 
 

@@ -1,4 +1,4 @@
-"""Runs the job again and again in this process, for those without cron."""
+"""Runs the job repeatedly in this process, for those without cron."""
 
 import logging
 import re

@@ -80,10 +80,10 @@ def _read_urls(env: Mapping[str, str], name: str) -> tuple[str, ...]:
 def _read_command(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     """A command line as a shell would split it, though none runs it: no pipes, no variables, no placeholders."""
     text = env.get(name, "")
-    if found := _PLACEHOLDER.search(text):
+    if placeholder := _PLACEHOLDER.search(text):
         raise SettingError(
             name,
-            f"... {found[0]} ...",
+            f"... {placeholder[0]} ...",
             "a command line without placeholders, since a reason holds what clients wrote. The command gets model, version and "
             "reason in RAISED_MODEL, RAISED_VERSION and RAISED_REASON, and as JSON on its standard input. Braces of its own "
             "belong into a script",

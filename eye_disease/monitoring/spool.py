@@ -124,30 +124,30 @@ class Spool:
 
     def waiting(self) -> list[Waiting]:
         """The batches that have not been sent, oldest first."""
-        found = sorted(path.parent for path in self._folder.glob("*/batch.json") if not path.parent.name.startswith("."))
-        return [one for folder in found if (one := self._opened(folder)) is not None]
+        folders = sorted(path.parent for path in self._folder.glob("*/batch.json") if not path.parent.name.startswith("."))
+        return [batch for folder in folders if (batch := self._opened(folder)) is not None]
 
     def send(self, writer: Writer, budget_seconds: float) -> int:
         """Send what waits, within a time; returns how many batches still wait."""
         deadline = time.monotonic() + budget_seconds
-        for one in self.waiting():
-            if not self._is_whole(one):
+        for waiting in self.waiting():
+            if not self._is_whole(waiting):
                 continue
             try:
-                writer.write(one, deadline)
+                writer.write(waiting, deadline)
             except TrackingRefusedError as error:
-                refused = self._folder / _REFUSED / one.key
+                refused = self._folder / _REFUSED / waiting.key
                 _logger.error("MLflow refuses the results, which are kept in %s: %s", refused, error)
                 shutil.rmtree(refused, ignore_errors=True)
                 refused.parent.mkdir(exist_ok=True)
-                one.folder.rename(refused)
+                waiting.folder.rename(refused)
             except TrackingUnavailableError as error:
                 left = len(self.waiting())
                 _logger.warning("%d result batches are queued for MLflow in %s: %s", left, self._folder, error)
                 return left
             else:
-                (one.folder / "batch.json").unlink()  # from here on it is gone, however far the next line comes
-                shutil.rmtree(one.folder)
+                (waiting.folder / "batch.json").unlink()  # from here on it is gone, however far the next line comes
+                shutil.rmtree(waiting.folder)
         return 0
 
     def _opened(self, folder: Path) -> Waiting | None:
@@ -161,33 +161,33 @@ class Spool:
             self._set_aside(folder, "batch.json", error)
         return None
 
-    def _is_whole(self, one: Waiting) -> bool:
+    def _is_whole(self, waiting: Waiting) -> bool:
         """Whether all of a batch can be read: one that cannot must not hold up the others. A damaged one is set aside."""
         try:
-            held = sum(len(chunk) for chunk in one.points(0, _CHECKED))
-            if one.count not in (None, held):
-                raise ValueError(f"{held} metrics of {one.count}")
-            for path in one.artifacts.rglob("*"):
+            written = sum(len(chunk) for chunk in waiting.points(0, _CHECKED))
+            if waiting.count not in (None, written):
+                raise ValueError(f"{written} metrics of {waiting.count}")
+            for path in waiting.artifacts.rglob("*"):
                 if path.is_file():
                     path.open("rb").close()
         except PermissionError as error:
             _logger.error("Results wait: %s cannot be read (%s).", error.filename, error.strerror)
             return False
         except (OSError, ValueError, TypeError) as error:
-            self._set_aside(one.folder, "metrics.ndjson", error)
+            self._set_aside(waiting.folder, "metrics.ndjson", error)
             return False
         return True
 
     def _set_aside(self, folder: Path, name: str, error: Exception) -> None:
-        kept = self._folder / _DAMAGED / folder.name
-        kept = next(path for n in count(1) if not (path := kept.with_name(f"{folder.name}-{n}")).exists())
-        kept.parent.mkdir(exist_ok=True)
-        folder.rename(kept)
+        target = self._folder / _DAMAGED / folder.name
+        target = next(path for n in count(1) if not (path := target.with_name(f"{folder.name}-{n}")).exists())
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
         _logger.error(
-            "%s is damaged (%s). The batch is kept as %s; what it held of one window does not come to MLflow.",
+            "%s is damaged (%s). The batch is kept as %s; its results of one window are missing from MLflow.",
             folder / name,
             one_line(error, 200),
-            kept,
+            target,
         )
 
     def _drop_outdated(self, batch: Batch, artifacts: Mapping[str, bytes]) -> None:

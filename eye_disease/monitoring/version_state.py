@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from eye_disease.monitoring.action_rules import Grounds, Request
+from eye_disease.monitoring.action_rules import ActionState, Request
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.alerts import Alert
 from eye_disease.records.state_file import decode, encode, read_bytes, read_state
@@ -37,8 +37,8 @@ class PastWindow:
     @classmethod
     def of(cls, number: int, verdict: Verdict, confidence: float | None, judged: datetime) -> Self:
         """What is kept of a verdict."""
-        kept = [check for check in verdict.checks if check.site is None and check.source in ("stream", "performance")]
-        figures = {f"{check.stream} {check.statistic}": (round(check.value, 5), round(check.limit, 5)) for check in kept}
+        shown = [check for check in verdict.checks if check.site is None and check.source in ("stream", "performance")]
+        figures = {f"{check.stream} {check.statistic}": (round(check.value, 5), round(check.limit, 5)) for check in shown}
         figures |= {MERGED: (round(verdict.lasting, 5), 1.0)} if verdict.lasting is not None else {}
         return cls(number, verdict.last or judged, verdict.status, verdict.n, confidence, figures)
 
@@ -62,7 +62,7 @@ class VersionMemory:
     alarm: AlarmState = field(default_factory=AlarmState)
     alert: Alert | None = None
     """Raised or cleared by the last window, and not yet handed to the outbox"""
-    grounds: Grounds = field(default_factory=Grounds)
+    grounds: ActionState = field(default_factory=ActionState)
     due: tuple[Request, ...] = ()
     """To be done since the last window, and not yet asked for"""
     sites: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class VersionMemory:
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
         stored = asdict(self) | {"judged": self.judged and self.judged.isoformat()}
-        stored["history"] = [asdict(one) | {"end": one.end.isoformat()} for one in self.history]
+        stored["history"] = [asdict(past) | {"end": past.end.isoformat()} for past in self.history]
         return stored
 
 
@@ -99,7 +99,7 @@ class Memories:
 
     def statuses(self) -> dict[tuple[str, str], Status]:
         """(model, version) -> status of its last window, of all that were judged; for those who only look, now and then."""
-        found: dict[tuple[str, str], Status] = {}
+        statuses: dict[tuple[str, str], Status] = {}
         for path in self._files.files("", recursive=True):
             model, _, name = path.rpartition("/")
             try:
@@ -107,5 +107,5 @@ class Memories:
             except (ValueError, FileNotFoundError):  # the job names it, and sets it aside
                 continue
             if memory.status is not None:
-                found[model, name.removesuffix(".json")] = memory.status
-        return found
+                statuses[model, name.removesuffix(".json")] = memory.status
+        return statuses

@@ -59,16 +59,16 @@ def table(
     title = f"Served models, {now:%Y-%m-%d %H:%M:%S} UTC"
     if not numbers:
         return [title, ""]
-    rows = [_HEADER, *(_row(*version, found, states.get(version, "-"), now) for version, found in sorted(numbers.items()))]
+    rows = [_HEADER, *(_row(*version, live, states.get(version, "-"), now) for version, live in sorted(numbers.items()))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     lines = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [line[:width] for line in (title, "", *lines)]
 
 
 def _row(model: str, version: str, numbers: LiveNumbers, state: str, now: datetime) -> tuple[str, ...]:
-    recent = [one for one in numbers.recent if now - RECENT <= one[0]]
-    answers = [one for one in recent if one[1]]
-    times = [one[3] for one in answers]
+    recent = [record for record in numbers.recent if now - RECENT <= record[0]]
+    answers = [record for record in recent if record[1]]
+    times = [record[3] for record in answers]
     cuts = quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
     classes: Counter[str] = Counter()
     for (name, _), count in numbers.predictions.items():
@@ -80,7 +80,7 @@ def _row(model: str, version: str, numbers: LiveNumbers, state: str, now: dateti
         f"{classes.total() + numbers.errors.total():,}",
         f"{len(recent):,}",
         f"{numbers.errors.total():,}",
-        f"{fmean(one[2] for one in answers):.3f}" if answers else "-",
+        f"{fmean(record[2] for record in answers):.3f}" if answers else "-",
         f"{cuts[9]:.1f}" if cuts else "-",
         f"{cuts[18]:.1f}" if cuts else "-",
         f"{numbers.lost_records:,}",

@@ -35,12 +35,12 @@ def read_window(store: RecordStore | StoreSnapshot, after: int, layout: Layout, 
     """The records of the commits after `after`, of which there are `records` or less. Raises StoreError, OSError."""
     every = max(1, -(-records // MAX_SHOWN))
     shown_columns = [*PREDICTION_COLUMNS, *(f"prob_{name}" for name in layout.classes)]
-    held = store.snapshot()
-    known = set(held.schema.names)
+    snapshot = store.snapshot()
+    known = set(snapshot.schema.names)
     wanted = [*profile_columns(layout), *shown_columns, "model_load_time_seconds"]
     profile, seen, load_time = Profile.empty(layout), 0, None
     shown: list[pa.Table] = []
-    batches = held.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True)
+    batches = snapshot.read_batches([name for name in dict.fromkeys(wanted) if name in known], after=after, canary=True)
     for batch in _read_ahead(batches):
         profile = profile.merge(Profile.from_table(batch, layout))
         load_time = batch["model_load_time_seconds"][len(batch) - 1].as_py()

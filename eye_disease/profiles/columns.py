@@ -16,13 +16,13 @@ def column(records: Records, name: str, kind: pa.DataType) -> pa.Array:
     """A column as an array of `kind`; null where it is missing. Raises ValueError if it holds something else."""
     if name not in records.schema.names:
         return pa.nulls(len(records), kind)
-    found = records.column(name)
-    if isinstance(found, pa.ChunkedArray):
-        found = found.combine_chunks()
+    values = records.column(name)
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
     try:
-        return found if found.type == kind else found.cast(kind)
+        return values if values.type == kind else values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(f"Column {name!r} holds {found.type}, expected {kind}: {error}") from error
+        raise UserError(f"Column {name!r} holds {values.type}, expected {kind}: {error}") from error
 
 
 def numbers(records: Records, name: str) -> np.ndarray:
@@ -32,16 +32,16 @@ def numbers(records: Records, name: str) -> np.ndarray:
 
 def counts(values: pa.Array) -> dict[str, int]:
     """Value -> how often, nulls left out, sorted by value."""
-    found = values.drop_null().value_counts().to_pylist()
-    return {count["values"]: count["counts"] for count in sorted(found, key=lambda count: count["values"])}
+    frequencies = values.drop_null().value_counts().to_pylist()
+    return {count["values"]: count["counts"] for count in sorted(frequencies, key=lambda count: count["values"])}
 
 
 def time_range(records: Records) -> tuple[datetime | None, datetime | None]:
     """First and last `timestamp`, in UTC; ISO 8601 text or Arrow timestamps. (None, None) if there is none."""
     if "timestamp" not in records.schema.names or len(records) == 0:
         return None, None
-    found = pc.min_max(records.column("timestamp"))
-    return _utc(found["min"].as_py()), _utc(found["max"].as_py())
+    extremes = pc.min_max(records.column("timestamp"))
+    return _utc(extremes["min"].as_py()), _utc(extremes["max"].as_py())
 
 
 def _utc(value: str | datetime | None) -> datetime | None:

@@ -32,11 +32,13 @@ def critical_values(codes: Mapping[str, np.ndarray], reference_n: int, seed: int
     continuous = [name for name in codes if name not in SHARES]
     indicators = {name: _indicators(codes[name]) for name in [*continuous, *(name for name in codes if name in SHARES)]}
     drawn = _draws(rng, reference_n, rows)
-    references = {name: drawn @ one for name, one in indicators.items()}
+    references = {name: drawn @ indicator for name, indicator in indicators.items()}
     table = []
     for n in WINDOW_SIZES:
         windows = _draws(rng, n, rows)
-        distances = np.column_stack([distance(name, windows @ one, references[name]) for name, one in indicators.items()])
+        distances = np.column_stack(
+            [distance(name, windows @ indicator, references[name]) for name, indicator in indicators.items()]
+        )
         table.append(np.concatenate([_family_limits(group) for group in np.split(distances, [len(continuous)], axis=1)]))
     return {name: tuple(np.round(values, 5).tolist()) for name, values in zip(indicators, np.array(table).T, strict=True)}
 

@@ -46,12 +46,12 @@ def estimate_performance(profile: Profile) -> Estimate | None:
     half = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance)
     means = tally.means(layout)
     expected = {name: means.get(f"prob_{name}", 0.0) * n for name in layout.classes}
-    found = dict(zip(layout.classes, zip(right.tolist(), tally.classes.tolist(), strict=True), strict=True))
+    by_class = dict(zip(layout.classes, zip(right.tolist(), tally.classes.tolist(), strict=True), strict=True))
     return Estimate(
         accuracy=float(accuracy),
         low=float(max(accuracy - half, 0)),
         high=float(min(accuracy + half, 1)),
-        precision={name: hits / count for name, (hits, count) in found.items() if count},
-        recall={name: min(found[name][0] / total, 1.0) for name, total in expected.items() if total > 0},
+        precision={name: hits / count for name, (hits, count) in by_class.items() if count},
+        recall={name: min(by_class[name][0] / total, 1.0) for name, total in expected.items() if total > 0},
         n=n,
     )

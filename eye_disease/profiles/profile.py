@@ -69,9 +69,9 @@ class Profile:
         batch = batch if traffic.false_count == 0 else batch.filter(traffic)
         site = column(batch, "site", pa.string()).fill_null(NO_SITE).dictionary_encode()
         names = site.dictionary.to_pylist()
-        kept = set(_bounded(names))
-        wanted = sorted({name if name in kept else OTHER_SITES for name in names})
-        group = np.array([wanted.index(name if name in kept else OTHER_SITES) for name in names], int)
+        named = set(_bounded(names))
+        wanted = sorted({name if name in named else OTHER_SITES for name in names})
+        group = np.array([wanted.index(name if name in named else OTHER_SITES) for name in names], int)
         group = group[site.indices.to_numpy()] if names else group
         counted = batch.drop_columns([name for name in ("prediction_id", "site", "canary") if name in batch.schema.names])
         if len(wanted) > 1:
@@ -88,10 +88,10 @@ class Profile:
         """Of both's records. Associative and commutative, exactly. Raises ValueError if the layouts differ."""
         if self.layout != other.layout:
             raise ValueError("The profiles have different classes or edges: merge only profiles of one model and reference.")
-        kept = set(_bounded([*self.sites, *other.sites]))
+        named = set(_bounded([*self.sites, *other.sites]))
         sites: dict[str, Tally] = {}
         for name, tally in [*self.sites.items(), *other.sites.items()]:
-            key = name if name in kept else OTHER_SITES
+            key = name if name in named else OTHER_SITES
             sites[key] = sites[key] + tally if key in sites else tally
         return type(self)(self.layout, dict(sorted(sites.items())), self.sample + other.sample, self.lost + other.lost)
 

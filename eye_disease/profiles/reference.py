@@ -95,8 +95,8 @@ class Reference:
         """Read what `save` wrote. Raises UserError if the file is not a reference of this format, OSError if unreadable."""
         try:
             stored: dict[str, Any] = json.loads(path.read_bytes())
-            if (found := stored.pop("format")) != _FORMAT:
-                raise UserError(f"{path} has format {found}, expected {_FORMAT}. Build the reference again.")
+            if (version := stored.pop("format")) != _FORMAT:
+                raise UserError(f"{path} has format {version}, expected {_FORMAT}. Build the reference again.")
             profile, parts = Profile.from_json(stored.pop("profile")), ClassParts.from_json(stored.pop("parts"))
             critical = {name: tuple(values) for name, values in stored.pop("critical").items()}
             return cls(profile=profile, parts=parts, critical=critical, **stored)

@@ -42,7 +42,7 @@ class Counts:
     @classmethod
     def stack(cls, counts: list[Self]) -> Self:
         """With a new first axis."""
-        return cls(*(np.stack([getattr(one, name) for one in counts]) for name in cls.__dataclass_fields__))
+        return cls(*(np.stack([getattr(window, name) for window in counts]) for name in cls.__dataclass_fields__))
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.histograms + other.histograms, self.sums + other.sums, self.flags + other.flags)
@@ -62,7 +62,7 @@ class Counts:
     def cumulative(self) -> Self:
         """Sums along the first axis, with nothing first: (T, ...) -> (T + 1, ...)."""
         fields = (self.histograms, self.sums, self.flags)
-        return type(self)(*(np.concatenate([np.zeros_like(one[:1]), one.cumsum(axis=0)]) for one in fields))
+        return type(self)(*(np.concatenate([np.zeros_like(field[:1]), field.cumsum(axis=0)]) for field in fields))
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Scores:
 class ShiftTests:
     """The tests of one layout: K of them, `ks` and a change of place for each numeric stream, a change of each share."""
 
-    def __init__(self, layout: Layout, moments: np.ndarray, usual: Counts) -> None:
-        """moments: (C, C), mean of p p^T over the reference's answers. usual: of the reference."""
+    def __init__(self, layout: Layout, moments: np.ndarray, base: Counts) -> None:
+        """moments: (C, C), mean of p p^T over the reference's answers. base: of the reference."""
         rows = {name: row for row, name in enumerate(layout.streams)}
         classes = {f"prob_{name}": place for place, name in enumerate(layout.classes)}
         self._classes = classes if classes.keys() <= rows.keys() else {}
@@ -97,7 +97,7 @@ class ShiftTests:
         self._answers = [rows[name] for name in self._classes]
         means = moments.sum(axis=0)
         self._variances = np.maximum(np.diag(moments) - means**2, _LEAST)
-        skewness = [_skewness(layout.arrays[name], usual.histograms[rows[name]]) for name in self._classes]
+        skewness = [_skewness(layout.arrays[name], base.histograms[rows[name]]) for name in self._classes]
         self._low, self._step = two_points(means[: len(skewness)], self._variances[: len(skewness)], np.array(skewness))
         looked_at: dict[Statistic, Iterable[str]] = {
             "mean_change": self._classes,
@@ -111,22 +111,22 @@ class ShiftTests:
     def __call__(self, window: Counts, base: Counts) -> tuple[np.ndarray, np.ndarray]:
         """(values, p-values), (..., K) each; values keep their sign where they have one. No values on a side: 0 and 1."""
         size = len(self._classes)
-        n, base_n = (one.histograms[..., self._answers, :].sum(axis=-1) for one in (window, base))
+        n, base_n = (side.histograms[..., self._answers, :].sum(axis=-1) for side in (window, base))
         hits, base_hits = window.flags[..., 1], base.flags[..., 1]
-        found = [
+        results = [
             self._mean_changes(window.sums[..., :size], n, base.sums[..., :size], base_n),
             rank_shift(window.histograms[..., self._ranked, :], base.histograms[..., self._ranked, :]),
             _ks(window.histograms, base.histograms),
             mean_change(hits, window.flags.sum(axis=-1), base_hits, base.flags.sum(axis=-1)),
         ]
-        values, p_values = zip(*found, strict=True)
+        values, p_values = zip(*results, strict=True)
         return np.concatenate(values, axis=-1), np.concatenate(p_values, axis=-1)
 
     def _mean_changes(
         self, sums: np.ndarray, n: np.ndarray, base_sums: np.ndarray, base_n: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Of the probabilities, as if each took two values only: with the mean, variance and skewness that it has."""
-        hits, base_hits = ((one - count * self._low) / self._step for one, count in ((sums, n), (base_sums, base_n)))
+        hits, base_hits = ((total - count * self._low) / self._step for total, count in ((sums, n), (base_sums, base_n)))
         _, p_values = mean_change(hits, n, base_hits, base_n)
         difference = sums / np.maximum(n, 1) - base_sums / np.maximum(base_n, 1)
         return np.where((n > 0) & (base_n > 0), difference, 0.0), p_values

@@ -85,7 +85,7 @@ class Tally:
             class_confidence=np.array([_fixed_sum(confidence[index == i]) for i in range(len(layout.classes))], object),
             confidence_squares=_fixed_sum(confidence**2),
             flags=np.array([_flag(answers, name) for name in FLAGS]),
-            histograms=np.array([one for one, _ in binned], np.int64).reshape(len(binned), layout.bins),
+            histograms=np.array([histogram for histogram, _ in binned], np.int64).reshape(len(binned), layout.bins),
             sums=np.array([total for _, total in binned], object),
             latency=_histogram(milliseconds, LATENCY_EDGES, len(LATENCY_EDGES) + 1)[0],
             latency_sum=_fixed_sum(_clean(milliseconds)),
@@ -163,8 +163,8 @@ class Tally:
         for name, blank in vars(empty).items():
             if isinstance(blank, np.ndarray):
                 values[name] = np.array(stored[name], blank.dtype) if name not in ("histograms", "latency") else blank.copy()
-        for row, kept in zip(values["histograms"], stored["histograms"], strict=True):
-            row[: len(kept)] = kept
+        for row, filled in zip(values["histograms"], stored["histograms"], strict=True):
+            row[: len(filled)] = filled
         values["latency"][: len(stored["latency"])] = stored["latency"]
         for name in _TIMES:
             values[name] = stored[name] and datetime.fromisoformat(stored[name])
@@ -192,11 +192,11 @@ def _histogram(values: np.ndarray, edges: np.ndarray, bins: int) -> tuple[np.nda
         values = values[finite]
     # Sorting all values is several times faster than looking up the bin of each.
     below = np.searchsorted(np.sort(values), edges, side="left")
-    found = np.zeros(bins, np.int64)
-    found[: len(edges)] = below
-    found[len(edges)] = len(values)
-    found[1 : len(edges) + 1] -= below
-    return found, _fixed_sum(values)
+    histogram = np.zeros(bins, np.int64)
+    histogram[: len(edges)] = below
+    histogram[len(edges)] = len(values)
+    histogram[1 : len(edges) + 1] -= below
+    return histogram, _fixed_sum(values)
 
 
 def _flag(records: Records, name: str) -> tuple[int, int]:

@@ -29,8 +29,8 @@ def _in_segments(store: RecordStore) -> tuple[str, str] | None:
 
 
 def _in_parquet(store: RecordStore) -> tuple[str, str] | None:
-    held = store.snapshot()
-    for batch in held.read_batches(["model_name", "model_version"], canary=True, rows=1) if held.classes else ():
+    snapshot = store.snapshot()
+    for batch in snapshot.read_batches(["model_name", "model_version"], canary=True, rows=1) if snapshot.classes else ():
         model, version = batch["model_name"][0].as_py(), batch["model_version"][0].as_py()
         if model is not None and version is not None:  # the version of an error is not known
             return model, version

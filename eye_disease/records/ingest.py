@@ -15,11 +15,10 @@ import pyarrow.parquet as papq
 
 from eye_disease.common.progress import Progress
 from eye_disease.common.text import clean, one_line
-from eye_disease.records.ingest_state import IngestState
+from eye_disease.records.ingest_state import IngestState, Sequences
 from eye_disease.records.lines import REASONS, Rejected, find_classes, parse
 from eye_disease.records.rebuild import current_state
 from eye_disease.records.segments import Segment, Segments
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.store import RecordStore, warn_once
 
 _logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ _CLOCK_TOLERANCE_US = 1_000_000
 """A clock may be set back by this much without being called a jump."""
 _STORAGE_TOLERANCE_S = 60.0
 """A process's clock may differ by this much from the one that stamps its file."""
-_KEPT_OF_A_LINE = 65_536
+_LONGEST_LINE = 65_536
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Ingested:
 
     @property
     def records(self) -> int:
-        """Records taken in."""
+        """Records ingested."""
         return self.after.records - self.before.records
 
     @property
@@ -52,20 +51,22 @@ class Ingested:
 
     def problems(self) -> list[str]:
         """What the run found wrong, a sentence each."""
-        found = [f"{count:,} lines set aside: {REASONS[reason]}." for reason, count in self.rejected.items()]
+        sentences = [f"{count:,} lines set aside: {REASONS[reason]}." for reason, count in self.rejected.items()]
         if (missing := self.after.missing - self.before.missing) > 0:
-            told = self.after.lost_records - self.before.lost_records
-            found.append(f"{missing:,} records are missing from a process's sequence; {told:,} of them could not be written.")
+            unwritten = self.after.lost_records - self.before.lost_records
+            sentences.append(
+                f"{missing:,} records are missing from a process's sequence; {unwritten:,} of them could not be written."
+            )
         if jumps := self.after.clock_jumps - self.before.clock_jumps:
-            found.append(
+            sentences.append(
                 f"{jumps:,} records have a time earlier than the one before, not of their file's hour, or not that of their "
                 "writing. Check the clocks."
             )
-        return found
+        return sentences
 
 
 def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen_commit: int = 0) -> Ingested:
-    """Take in what the version's segments hold beyond the last run, remove closed segments, then expire old records.
+    """Ingest what the version's segments hold beyond the last run, remove closed segments, then expire old records.
 
     A run that is killed at any point changes nothing or all of what later runs and readers see. One run at a time: see
     `eye_disease.common.lock`. seen_commit: the last commit that the caller knows of; a store whose state is lost goes on
@@ -78,19 +79,19 @@ def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen
             store.storage, f"{store.folder}/{name}", "is no file of the log that can be read, and is left alone: unpack it"
         )
     run = _Run(store, before, now, segments)
-    run.take_in()
+    run.read_segments()
     if run.state != before:
         store.save(run.state)
     if run.state.removing:
-        kept = {name: size for name, size in run.state.removing.items() if not segments.remove(name, size)}
-        run.state = replace(run.state, removing={}, offsets=run.state.offsets | kept)
+        not_removed = {name: size for name, size in run.state.removing.items() if not segments.remove(name, size)}
+        run.state = replace(run.state, removing={}, offsets=run.state.offsets | not_removed)
         store.save(run.state)
     if keep_days is not None:
         store.expire(keep_days, now)
-    done = Ingested(before, run.state)
-    for problem in done.problems():
+    result = Ingested(before, run.state)
+    for problem in result.problems():
         _logger.warning("%s version %s: %s", store.model, store.version, problem)
-    return done
+    return result
 
 
 class _Run:
@@ -104,16 +105,16 @@ class _Run:
         self._segments = segments
         self._commit = before.commit + 1
         self._sequences = Sequences(before.sequences)
-        self._progress, self._taken = Progress(), 0
-        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.found)
+        self._progress, self._read_bytes = Progress(), 0
+        self._new_bytes = sum(segment.size - before.offsets.get(segment.name, 0) for segment in segments.listed)
         self._latest: dict[str, int] = {}
         """Process -> latest time seen, microseconds."""
 
-    def take_in(self) -> None:
+    def read_segments(self) -> None:
         """Read every segment's new lines into the files of the next commit."""
         with ExitStack() as stack:
             parts = _Parts(self._store, self._before, f"{self._now:%Y-%m-%d}", stack)
-            for segment in self._segments.found:
+            for segment in self._segments.listed:
                 self._read_segment(segment, parts)
             parts.finish()
         if parts.used:
@@ -133,11 +134,11 @@ class _Run:
             offset = self._offset(segment.name, segment.size)
             for block in self._blocks(segment.name, offset, segment.size, left is not None):
                 offset += len(block)
-                self._taken += len(block)
+                self._read_bytes += len(block)
                 self._progress(
-                    f"Taking in version {clean(self._store.version)}, kB", self._taken // 1000, self._new_bytes // 1000
+                    f"Ingesting version {clean(self._store.version)}, kB", self._read_bytes // 1000, self._new_bytes // 1000
                 )
-                self._take_block(segment, block, offset == segment.size, parts)
+                self._ingest_block(segment, block, offset == segment.size, parts)
         except FileNotFoundError:  # removed by somebody since it was listed
             return
         except OSError as error:
@@ -164,7 +165,7 @@ class _Run:
             offset += len(block)
             yield block
 
-    def _take_block(self, segment: Segment, block: bytes, last: bool, parts: "_Parts") -> None:
+    def _ingest_block(self, segment: Segment, block: bytes, last: bool, parts: "_Parts") -> None:
         self.state.classes = self.state.classes or find_classes(block) or ()
         table, rejected = parse(block, self.state.classes)
         if rejected and not block.endswith(b"\n"):
@@ -233,7 +234,7 @@ class _Parts:
         if lines and self._rejected is None:
             self._rejected = self._create(self._store.rejected_path(self._today, self._commit))
         for line in lines:
-            text = line.line[:_KEPT_OF_A_LINE].decode("utf-8", "backslashreplace")
+            text = line.line[:_LONGEST_LINE].decode("utf-8", "backslashreplace")
             self._rejected.write(json.dumps({"segment": segment, "reason": line.reason, "line": text}).encode() + b"\n")
 
     def finish(self) -> None:

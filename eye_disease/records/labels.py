@@ -88,7 +88,7 @@ class Labels:
 
     def representative(self) -> "Labels":
         """Without those of photos that were chosen because they are difficult: they would tell that all answers are worse."""
-        return replace(self, current={name: one for name, one in self.current.items() if one.chosen != CHOSEN})
+        return replace(self, current={name: label for name, label in self.current.items() if label.chosen != CHOSEN})
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class LabelBook:
 
     def statements(self) -> list[Label]:
         """All that was ever said, as it was said."""
-        found: list[Label] = []
+        statements: list[Label] = []
         for name, entry in self._storage.entries(self._folder).items():
             path = f"{self._folder}/{name}"
             try:
@@ -156,25 +156,25 @@ class LabelBook:
             labels, wrong = _readable(content)
             if wrong or not labels:
                 self._salvage(path, labels, wrong)
-            kept = datetime.fromtimestamp(entry.modified, UTC)
+            written = datetime.fromtimestamp(entry.modified, UTC)
             # Earlier releases took any time: one after the label was kept would outrank whatever corrects it.
-            found += [label if label.at <= kept + _CLOCKS_DIFFER else replace(label, at=kept) for label in labels]
-        return found
+            statements += [label if label.at <= written + _CLOCKS_DIFFER else replace(label, at=written) for label in labels]
+        return statements
 
     def classes(self) -> set[str]:
         """The classes of the model's versions, as far as their records are in the store."""
-        return {name for held in self._snapshots() for name in held.classes}
+        return {name for snapshot in self._snapshots() for name in snapshot.classes}
 
     def _snapshots(self) -> list[StoreSnapshot]:
         """Of the model's versions; one that cannot be read is named and left out."""
-        found = []
+        snapshots = []
         for store in find_stores(self._storage):
             if store.model == self._model:
                 try:
-                    found.append(store.snapshot())
+                    snapshots.append(store.snapshot())
                 except (StoreError, StateFileError, OSError) as error:
                     _logger.error("%s version %s is left out: %s", store.model, store.version, error)
-        return found
+        return snapshots
 
     def _checked(self, rows: Iterable[tuple[Any, _Row]], by: str, at: datetime) -> tuple[list[Label], dict[int, str]]:
         """(line, row) -> labels, and line -> what is wrong. Raises FeedbackError where the model's classes are not known."""
@@ -182,7 +182,7 @@ class LabelBook:
         if not classes:
             raise FeedbackError(
                 f"The classes of {self._model} are not known: {self._storage.location} holds no records of it that were "
-                "taken in. Run `drift_job.py run` first, or check INFERENCE_LOG_DIR and the model's name."
+                "ingested. Run `drift_job.py run` first, or check INFERENCE_LOG_DIR and the model's name."
             )
         labels, problems = [], {}
         for line, row in rows:
@@ -218,8 +218,8 @@ class LabelBook:
 
 def _fields(label: Label) -> dict[str, str]:
     """As they are kept; releases before worklists know no `chosen`, so that it stands only where it says something."""
-    kept = vars(label) | {"at": label.at.isoformat()}
-    return kept if label.chosen else {name: value for name, value in kept.items() if name != "chosen"}
+    fields = vars(label) | {"at": label.at.isoformat()}
+    return fields if label.chosen else {name: value for name, value in fields.items() if name != "chosen"}
 
 
 def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
@@ -227,13 +227,13 @@ def known_ids(stores: Iterable[StoreSnapshot], ids: Iterable[str]) -> set[str]:
     times = [time_of(prediction_id) for prediction_id in ids]
     if not times:
         return set()
-    wanted, found = pa.array(ids, pa.string()), set[str]()
+    wanted, known = pa.array(ids, pa.string()), set[str]()
     start, end = min(times) - BETWEEN_ID_AND_RECORD, max(times) + BETWEEN_ID_AND_RECORD
-    for held in stores:
-        for batch in held.read_batches(["prediction_id"], start=start, end=end) if held.classes else ():
+    for snapshot in stores:
+        for batch in snapshot.read_batches(["prediction_id"], start=start, end=end) if snapshot.classes else ():
             column = batch["prediction_id"]
-            found.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
-    return found
+            known.update(column.filter(pc.is_in(column, value_set=wanted)).to_pylist())
+    return known
 
 
 def prediction_uuid(text: object) -> UUID:

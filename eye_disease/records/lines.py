@@ -56,8 +56,8 @@ def find_classes(block: bytes) -> tuple[str, ...] | None:
     """The classes of the first record in some lines; None if there is none."""
     for line in block.splitlines():
         record = _load(line)
-        if isinstance(record, dict) and record.get("schema_version") == SCHEMA_VERSION and (found := _classes(record)):
-            return found
+        if isinstance(record, dict) and record.get("schema_version") == SCHEMA_VERSION and (classes := _classes(record)):
+            return classes
     return None
 
 

@@ -6,9 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as papq
 
-from eye_disease.records.ingest_state import IngestState
+from eye_disease.records.ingest_state import IngestState, Sequences
 from eye_disease.records.lines import record_schema
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.store import Part, RecordStore
 
 _logger = logging.getLogger(__name__)
@@ -21,22 +20,22 @@ def current_state(store: RecordStore, seen_commit: int) -> IngestState:
 
     seen_commit: the last commit that the caller knows of. Raises StateFileError, StoreError, OSError.
     """
-    held = store.take_state()
+    state = store.take_state()
     newest = max((part.commit for kind in ("records", "rejected") for part in store.all_parts(kind)), default=0)
-    if held is None and newest == 0:
+    if state is None and newest == 0:
         return IngestState(commit=seen_commit)
-    if held is not None and newest <= max(held.commit, held.writing):
-        if held.writing > held.commit:
-            store.remove_uncommitted(held.writing)
-        held.writing = 0
-        return held
-    if held is not None:
+    if state is not None and newest <= max(state.commit, state.writing):
+        if state.writing > state.commit:
+            store.remove_uncommitted(state.writing)
+        state.writing = 0
+        return state
+    if state is not None:
         _logger.error(
             "%s version %s: ingest.json knows of %d commits, but there are records of commit %d. It is an older one, and is "
-            "made anew from the records, of which none is lost.",
+            "rebuilt from the records, of which none is lost.",
             store.model,
             store.version,
-            held.commit,
+            state.commit,
             newest,
         )
     rebuilt = _rebuild(store, max(newest, seen_commit))

@@ -78,7 +78,7 @@ class LogTail:
         self._offsets: dict[str, int] = {}
 
     def poll(self) -> None:
-        """Take in the whole lines that have come since the last call. Raises OSError."""
+        """Read the whole lines that have come since the last call. Raises OSError."""
         offsets: dict[str, int] = {}
         for store in find_stores(self._storage):
             numbers = self.numbers.setdefault((store.model, store.version), LiveNumbers())
@@ -101,7 +101,7 @@ class LogTail:
         while offset < size:
             try:
                 new = self._storage.read(path, offset, min(_CHUNK_BYTES, size - offset))
-            except FileNotFoundError:  # taken in and removed since it was listed
+            except FileNotFoundError:  # ingested and removed since it was listed
                 break
             except OSError as error:
                 warn_once(self._storage, path, f"cannot be read ({one_line(error, 200)})")

@@ -52,26 +52,26 @@ class Segments:
         """now: by the reader's clock, for imported segments."""
         self._storage, self._folder, self._now = storage, folder, now
         self._storage_now: float | None = None
-        self.found: list[Segment] = []
+        self.listed: list[Segment] = []
         self.not_read: list[str] = []
         """Files that look like parts of the log and are none that can be read"""
         for name, entry in storage.entries(folder).items():
             segment = _parsed(name, entry)
             if segment is not None:
-                self.found.append(segment)
+                self.listed.append(segment)
             elif _LOG_LIKE.fullmatch(name):
                 self.not_read.append(name)
 
     def closed(self, segment: Segment) -> Segment | None:
         """The segment as its writer has left it; None while the writer may go on."""
-        held = _is_held(self._storage, self._path(segment))
-        if held or not ((held is False and segment.own) or self._is_left(segment)):
+        locked = _is_locked(self._storage, self._path(segment))
+        if locked or not ((locked is False and segment.own) or self._is_left(segment)):
             return None
         entry = self._storage.entry(self._path(segment))  # its size was listed before its lock was seen to be free
         return replace(segment, size=entry.size, modified=entry.modified) if entry else None
 
     def remove(self, name: str, size: int) -> bool:
-        """Remove a closed segment of which `size` bytes were taken in; False if there is more, or its writer is back."""
+        """Remove a closed segment of which `size` bytes were ingested; False if there is more, or its writer is back."""
         path = f"{self._folder}/{name}"
         local = self._storage.local_path(path)
         try:
@@ -98,7 +98,7 @@ class Segments:
     def _is_left(self, segment: Segment) -> bool:
         if segment.imported:
             return self._now - segment.hour >= _IMPORTED_AFTER
-        if any(other.process == segment.process and _age(other) > _age(segment) for other in self.found):
+        if any(other.process == segment.process and _age(other) > _age(segment) for other in self.listed):
             return True
         if self._storage_now is None:
             self._storage_now = self._storage.now()
@@ -112,7 +112,7 @@ def _age(segment: Segment) -> tuple[float, str]:
     return segment.modified, segment.name
 
 
-def _is_held(storage: Storage, path: str) -> bool | None:
+def _is_locked(storage: Storage, path: str) -> bool | None:
     """Whether a writer holds the segment's lock; None where that cannot be seen."""
     local = storage.local_path(path)
     if local is None:

@@ -58,8 +58,8 @@ def decode(content: bytes, kind: type[State], later: tuple[str, ...] = ()) -> St
     stored = json.loads(content)
     if not isinstance(stored, dict):
         raise ValueError("expected a JSON object")
-    if (found := stored.get("format", FORMAT)) != FORMAT:
-        raise ValueError(f"format {found!r}, of another release; expected {FORMAT}")
+    if (number := stored.get("format", FORMAT)) != FORMAT:
+        raise ValueError(f"format {number!r}, of another release; expected {FORMAT}")
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type] # the caller knows that it is a dataclass
     if missing := known - stored.keys() - set(later):
         raise ValueError(f"without {', '.join(sorted(missing))}")
@@ -71,12 +71,12 @@ def decode(content: bytes, kind: type[State], later: tuple[str, ...] = ()) -> St
 def set_aside(files: Storage, path: str, why: Exception, cost: str) -> None:
     """Rename a damaged file and say so. Raises StateFileError if that is not allowed."""
     try:
-        kept = files.set_aside(path)
+        target = files.set_aside(path)
     except OSError as error:
         raise StateFileError(
             f"{files.full(path)} is damaged ({one_line(why, 200)}) and cannot be set aside ({error.strerror or error})."
         ) from error
-    _logger.error("%s is damaged (%s). It is kept as %s. %s", files.full(path), one_line(why, 200), kept, cost)
+    _logger.error("%s is damaged (%s). It is kept as %s. %s", files.full(path), one_line(why, 200), target, cost)
 
 
 @cache

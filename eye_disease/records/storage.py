@@ -66,8 +66,8 @@ class Storage:
         """As `files`, with the time of each. set_aside: those that `set_aside` has renamed too."""
         prefix = len(self.full(path)) + 1
         hidden = re.compile(rf".*{re.escape(_TEMPORARY)}") if set_aside else _NO_CONTENT
-        found = (info for info in self._list(path, recursive) if info.is_file and not hidden.fullmatch(info.base_name))
-        return {info.path[prefix:]: _entry(info) for info in sorted(found, key=lambda info: info.path)}
+        files = (info for info in self._list(path, recursive) if info.is_file and not hidden.fullmatch(info.base_name))
+        return {info.path[prefix:]: _entry(info) for info in sorted(files, key=lambda info: info.path)}
 
     def entry(self, path: str) -> Entry | None:
         """One file as it is now; None if there is none."""
@@ -129,9 +129,9 @@ class Storage:
     def set_aside(self, path: str) -> str:
         """Rename a damaged file: it is kept, and read no more. Returns where it is now. Raises OSError."""
         free = (f"{path}.damaged{f'-{n}' if n > 1 else ''}" for n in count(1))
-        kept = next(name for name in free if self.entry(name) is None)
-        self.filesystem.move(self.full(path), self.full(kept))
-        return self.full(kept)
+        target = next(name for name in free if self.entry(name) is None)
+        self.filesystem.move(self.full(path), self.full(target))
+        return self.full(target)
 
     def local_path(self, path: str) -> Path | None:
         """The file on this machine's file system; None for an object store."""

@@ -7,7 +7,7 @@
 
 `ingest.json` is replaced as a whole, and a Parquet file with a higher commit than it names does not count: that makes a run
 of ingest happen as a whole or not at all. Only files of the commit that it names as being written are ever removed for that;
-without it, `eye_disease.records.rebuild` makes it anew from the Parquet files.
+without it, `eye_disease.records.rebuild` rebuilds it from the Parquet files.
 """
 
 import logging
@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 _DAY_FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/(\d+)\.\w+(?:\.damaged(?:-\d+)?)?")
 _VERSION = re.compile(rf"\d+|{BUNDLED_VERSION}|{UNREGISTERED_VERSION}")
 _STATE_FILE = "ingest.json"
-_told: set[str] = set()
+_warned: set[str] = set()
 """Folders that this process has warned of."""
 
 
@@ -106,15 +106,15 @@ class StoreSnapshot:
         needed = pa.schema([self.schema.field(name) for name in dict.fromkeys([*columns, *compared])])
         for part in self.parts(after, first, last):
             for batch in self.store.read_part(part, needed, rows):
-                found = batch
+                chosen = batch
                 if not canary:
-                    found = found.filter(pc.invert(found["canary"]))
+                    chosen = chosen.filter(pc.invert(chosen["canary"]))
                 if start is not None:
-                    found = found.filter(pc.greater_equal(found["timestamp"], start))
+                    chosen = chosen.filter(pc.greater_equal(chosen["timestamp"], start))
                 if end is not None:
-                    found = found.filter(pc.less(found["timestamp"], end))
-                if found.num_rows:
-                    yield found.select(columns)
+                    chosen = chosen.filter(pc.less(chosen["timestamp"], end))
+                if chosen.num_rows:
+                    yield chosen.select(columns)
 
 
 class RecordStore:
@@ -141,12 +141,12 @@ class RecordStore:
         except ValueError as error:
             path = f"{self.storage.location}/{self.folder}/{_STATE_FILE}"
             raise StoreError(
-                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` makes it anew from the records."
+                f"{path} is damaged ({one_line(error, 200)}). `drift_job.py run` rebuilds it from the records."
             ) from error
 
     def take_state(self) -> IngestState | None:
         """As `state`, for the process that writes: None if there is no such file, or it was damaged and is set aside now."""
-        cost = "What it held is made anew from the records, of which none is lost."
+        cost = "What it held is rebuilt from the records, of which none is lost."
         return read_state(self.storage, f"{self.folder}/{_STATE_FILE}", IngestState, cost, LATER_FIELDS)
 
     def save(self, state: IngestState) -> None:
@@ -214,12 +214,12 @@ class RecordStore:
             for _ in _batches(papq.ParquetFile(content), schema, 65_536):
                 pass
         except (pa.ArrowException, OSError):
-            kept = self.storage.set_aside(part.path)
+            target = self.storage.set_aside(part.path)
             _logger.error(
                 "%s is damaged (%s). It is kept as %s, and its records are left out until it is restored from a backup.",
                 self.storage.full(part.path),
                 one_line(error, 200),
-                kept,
+                target,
             )
             return
         raise StoreError(f"{self.storage.full(part.path)} cannot be read ({one_line(error, 200)}).") from error
@@ -236,10 +236,10 @@ class RecordStore:
 
 
 def _batches(file: papq.ParquetFile, schema: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-    held = [name for name in schema.names if name in file.schema_arrow.names]
-    for batch in file.iter_batches(rows, columns=held):
+    names = [name for name in schema.names if name in file.schema_arrow.names]
+    for batch in file.iter_batches(rows, columns=names):
         columns = [
-            batch[wanted.name].cast(wanted.type) if wanted.name in held else pa.nulls(len(batch), wanted.type)
+            batch[wanted.name].cast(wanted.type) if wanted.name in names else pa.nulls(len(batch), wanted.type)
             for wanted in schema
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -250,7 +250,7 @@ def find_stores(storage: Storage) -> list[RecordStore]:
 
     Raises OSError if the log itself cannot be read.
     """
-    found = []
+    stores = []
     for model in storage.folders():
         try:
             versions = storage.folders(model)
@@ -259,15 +259,15 @@ def find_stores(storage: Storage) -> list[RecordStore]:
             continue
         for version in versions:
             if _VERSION.fullmatch(version):
-                found.append(RecordStore(storage, model, version))
+                stores.append(RecordStore(storage, model, version))
             elif version != "_labels":
                 warn_once(storage, f"{model}/{version}", "is named like no version of a model, and is left out")
-    return found
+    return stores
 
 
 def warn_once(storage: Storage, path: str, what: str) -> None:
     """Warn of something in a log, once in this process."""
     full = f"{storage.location}/{path}"
-    if full not in _told:
-        _told.add(full)
+    if full not in _warned:
+        _warned.add(full)
         _logger.warning("%s %s.", full, what)

@@ -47,8 +47,8 @@ class Check:
 
     def decided(self, rejected: bool) -> Self:
         """With its level; rejected: chance does not explain the value."""
-        found: Level = "ok" if not self.beyond else self.significant if rejected else self.insignificant
-        return replace(self, level=found)
+        level: Level = "ok" if not self.beyond else self.significant if rejected else self.insignificant
+        return replace(self, level=level)
 
     @property
     def excess(self) -> float:
@@ -75,7 +75,7 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def decide(checks: list[Check], alpha: float) -> list[Check]:
+def assign_levels(checks: list[Check], alpha: float) -> list[Check]:
     """Levels of a family of checks: a window without drift has any `significant` one with probability alpha at most."""
     tested = {id(check): check.p_value for check in checks if check.p_value is not None}
     p_values = dict(zip(tested, holm(list(tested.values())), strict=True))

@@ -10,7 +10,7 @@ from eye_disease.profiles.permutation_tests import TestResult, domain_classifier
 from eye_disease.profiles.reference import Reference
 from eye_disease.profiles.sample import Sample
 from eye_disease.profiles.tally import Tally
-from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.check import Check, assign_levels
 from eye_disease.verdict.limits import DriftLimits
 
 Kind = Literal["prevalence", "acquisition"]
@@ -26,13 +26,13 @@ def stream_checks(tally: Tally, reference: Reference, limits: DriftLimits, site:
     A stream drifts if its distance is significant, larger than the reference's critical value for this number of
     predictions, and large enough to matter: each of the three alone fails at some size of the window.
     """
-    window, usual = reference.profile.counts(tally), reference.profile.counts(reference.profile.whole)
+    window, expected = reference.profile.counts(tally), reference.profile.counts(reference.profile.whole)
     checks = []
     for stream in reference.critical:
-        n, reference_n = int(window[stream].sum()), int(usual[stream].sum())
+        n, reference_n = int(window[stream].sum()), int(expected[stream].sum())
         if n < limits.min_predictions or reference_n == 0:
             continue
-        value = float(distance(stream, window[stream], usual[stream]))
+        value = float(distance(stream, window[stream], expected[stream]))
         limit = max(reference.critical_value(stream, n), _smallest(stream, limits))
         checks.append(
             Check(
@@ -44,8 +44,8 @@ def stream_checks(tally: Tally, reference: Reference, limits: DriftLimits, site:
                 n=n,
                 beyond=value > limit,
                 site=site,
-                p_value=_p_value(stream, value, window[stream], usual[stream]),
-                psi=None if stream in _STATISTICS else float(psi(window[stream], usual[stream])),
+                p_value=_p_value(stream, value, window[stream], expected[stream]),
+                psi=None if stream in _STATISTICS else float(psi(window[stream], expected[stream])),
             )
         )
     return checks
@@ -53,14 +53,14 @@ def stream_checks(tally: Tally, reference: Reference, limits: DriftLimits, site:
 
 def embedding_checks(sample: Sample, reference: Reference, limits: DriftLimits) -> list[Check]:
     """Multivariate tests on the samples of embeddings; none where a side has no embeddings or a few only."""
-    usual = reference.profile.sample
-    if min(len(sample), len(usual)) < _SMALLEST_SAMPLE:
+    reference_sample = reference.profile.sample
+    if min(len(sample), len(reference_sample)) < _SMALLEST_SAMPLE:
         return []
-    found = {
-        "mmd": (mmd(sample.rows, usual.rows), limits.min_mmd),
-        "domain_accuracy": (domain_classifier(sample.rows, usual.rows), limits.min_domain_accuracy),
+    tests = {
+        "mmd": (mmd(sample.rows, reference_sample.rows), limits.min_mmd),
+        "domain_accuracy": (domain_classifier(sample.rows, reference_sample.rows), limits.min_domain_accuracy),
     }
-    return [_embedding_check(statistic, result, least, len(sample)) for statistic, (result, least) in found.items()]
+    return [_embedding_check(statistic, result, least, len(sample)) for statistic, (result, least) in tests.items()]
 
 
 def kind_of_shift(tally: Tally, reference: Reference, limits: DriftLimits) -> Kind:
@@ -89,7 +89,7 @@ def kind_of_shift(tally: Tally, reference: Reference, limits: DriftLimits) -> Ki
         limit = max(reference.critical_value(stream, n) * widening, _smallest(stream, limits))
         p_value = _p_value(stream, value, window[stream], np.rint(expected))
         checks.append(Check("stream", stream, "residual", value, limit, n, value > limit, p_value=p_value))
-    decided = decide(checks, limits.alpha)
+    decided = assign_levels(checks, limits.alpha)
     return "acquisition" if any(check.level == "drift" for check in decided) else "prevalence"
 
 
@@ -99,12 +99,12 @@ def _smallest(stream: str, limits: DriftLimits) -> float:
     return limits.min_share_change if stream in SHARES else limits.min_ks
 
 
-def _p_value(stream: str, value: float, window: np.ndarray, usual: np.ndarray) -> float:
+def _p_value(stream: str, value: float, window: np.ndarray, reference: np.ndarray) -> float:
     if stream == CLASS_STREAM:
-        return chi_square_p_value(window, usual)
+        return chi_square_p_value(window, reference)
     if stream in SHARES:
-        return share_p_value(int(window[1]), int(window.sum()), int(usual[1]), int(usual.sum()))
-    return ks_p_value(value, window.sum(), usual.sum())
+        return share_p_value(int(window[1]), int(window.sum()), int(reference[1]), int(reference.sum()))
+    return ks_p_value(value, window.sum(), reference.sum())
 
 
 def _embedding_check(statistic: str, result: TestResult, least: float, n: int) -> Check:

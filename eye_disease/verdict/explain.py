@@ -10,8 +10,8 @@ _ACTIONS = {
     "inference_time_ms": "Give the server more cores or workers, or send smaller photos.",
     "sequence": "Check disk and permissions of INFERENCE_LOG_DIR: what is lost cannot be judged.",
     "accuracy": "Have a specialist check these answers, then roll back or retrain with the labelled photos.",
-    "report": "Until it is clear why, have a specialist look at reported answers too; then retrain with the labelled photos or "
-    "roll back.",
+    "report": "Until the cause is known, have a specialist look at reported answers too; then retrain with the labelled photos "
+    "or roll back.",
     "acquisition": "Check camera, light, operator and export of the photos{where}; until then have a specialist review the "
     "answers.",
     "prevalence": "Check whether the patient mix has changed; if so, choose a newer reference. The photos "
@@ -44,7 +44,7 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     bad = [check for check in verdict.reasons if check.level == "drift"]
     service = [check for check in bad if check.source == "service"]
     if service:
-        return f"The service is unhealthy: {_said(service[0])}.", _ACTIONS[service[0].stream]
+        return f"The service is unhealthy: {_service_problem(service[0])}.", _ACTIONS[service[0].stream]
     streams = [check for check in bad if check.source in ("stream", "lasting")]
     if streams and verdict.kind:
         sites = [clean(site) or "(none)" for site, kind in verdict.sites.items() if kind == verdict.kind]
@@ -58,5 +58,5 @@ def _drift(verdict: Verdict) -> tuple[str, str]:
     return f"The answers are beyond a limit: {first}.", known
 
 
-def _said(check: Check) -> str:
+def _service_problem(check: Check) -> str:
     return clean(check.problem, LONGEST_PROBLEM).rstrip(".") if check.stream == "probe" and check.problem else str(check)

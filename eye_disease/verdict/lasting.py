@@ -24,8 +24,8 @@ from eye_disease.verdict.since import Series, Since, Split, split
 SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 64)
 """Newest windows that are merged: the powers of two and two more between any two, so that a drift of any age fills a scale of
 about four fifths of its windows."""
-KEPT = 96
-"""Windows that are kept: those of the largest scale, and some before them to compare with."""
+MAX_WINDOWS = 96
+"""Windows that are remembered: those of the largest scale, and some before them to compare with."""
 LEVEL = 1e-6
 """Of each scale beyond one window: chance that any stream is found. What comes of it in ten years:
 benchmarks/drift_run_length.py."""
@@ -112,26 +112,26 @@ class LastingDrift:
         return Comparison(values, clearness, np.where(large, p_values / levels, np.inf).min(axis=-1))
 
     def judge(self, windows: Sequence[RecentWindow]) -> Lasting:
-        """windows: the newest last, which is the one to be judged; KEPT of them are looked at."""
-        seen = _Seen.of(windows[-KEPT:], self._layout)
+        """windows: the newest last, which is the one to be judged; MAX_WINDOWS of them are looked at."""
+        seen = _Seen.of(windows[-MAX_WINDOWS:], self._layout)
         scales = seen.scales(self._least)
         if not scales:
             return Lasting()
         compared = self.compare(*seen.parted(np.array(scales)), np.array([SCALES.index(m) for m in scales]))
-        findings = [one for row, m in enumerate(scales) for one in self._findings(seen, compared.clearness[row], m)]
+        findings = [finding for row, m in enumerate(scales) for finding in self._findings(seen, compared.clearness[row], m)]
         if not findings:
             row, test = np.unravel_index(compared.clearness.argmax(), compared.clearness.shape)
             return Lasting(
                 (self._check(seen, compared.values[row], _Finding(compared.clearness[row, test], scales[row], int(test))),)
             )
-        best = max(findings, key=lambda one: one.clearness)
+        best = max(findings, key=lambda finding: finding.clearness)
         values = compared.values[scales.index(best.windows)]
-        checks = tuple(self._check(seen, values, one) for one in findings if one.windows == best.windows)
-        return Lasting(checks, reduce(add, (one.tally for one in seen.windows[-best.windows :])), seen.since(best.begun))
+        checks = tuple(self._check(seen, values, finding) for finding in findings if finding.windows == best.windows)
+        return Lasting(checks, reduce(add, (window.tally for window in seen.windows[-best.windows :])), seen.since(best.begun))
 
     def since(self, windows: Sequence[RecentWindow]) -> Since | None:
         """Since when what the newest window shows by itself lasts; None where no test on it tells."""
-        seen = _Seen.of(windows[-KEPT:], self._layout)
+        seen = _Seen.of(windows[-MAX_WINDOWS:], self._layout)
         clearness = self.compare(*seen.parted(1), 0).clearness
         best = int(clearness.argmax())
         return seen.since(self._begun(seen, best, 1)) if clearness[best] > _TELLS else None
@@ -191,7 +191,7 @@ class _Seen:
     @classmethod
     def of(cls, windows: Sequence[RecentWindow], layout: Layout) -> Self:
         """windows: one or more."""
-        counts = Counts.stack([Counts.of(one.tally, layout) for one in windows])
+        counts = Counts.stack([Counts.of(window.tally, layout) for window in windows])
         return cls(windows, counts, counts.cumulative())
 
     def parted(self, m: int | np.ndarray) -> tuple[Counts, Counts]:
@@ -218,7 +218,7 @@ class _Seen:
 
     def answered(self, m: int) -> int:
         """Answers in the newest m windows."""
-        return sum(one.tally.answered for one in self.windows[-m:])
+        return sum(window.tally.answered for window in self.windows[-m:])
 
     def scales(self, least: int) -> list[int]:
         """Those that there are windows for, with `least` answers or more."""
@@ -232,10 +232,10 @@ def _floors(tests: ShiftTests, base: Counts, classes: Sequence[str], limits: Dri
     Of a rank: what goes with DRIFT_MIN_KS where a normal distribution moves.
     """
     answers = max(float(base.histograms.sum(axis=-1).max(initial=0)), 1.0)
-    usual = {f"prob_{name}": float(total) / answers for name, total in zip(classes, base.sums, strict=True)}
+    shares = {f"prob_{name}": float(total) / answers for name, total in zip(classes, base.sums, strict=True)}
     least = {"ks": limits.min_ks, "rank_shift": limits.min_ks / np.sqrt(2), "share_change": limits.min_share_change}
     floors = [
-        least[kind] if kind in least else limits.min_share_change * min(1, usual[name] / _RARE) for name, kind in tests.names
+        least[kind] if kind in least else limits.min_share_change * min(1, shares[name] / _RARE) for name, kind in tests.names
     ]
     return np.maximum(floors, _ANY)
 

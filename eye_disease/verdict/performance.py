@@ -47,16 +47,16 @@ def performance_checks(
 
     An estimate that chance explains is nothing to worry about; labels that say so are few, and worth a look.
     """
-    usual = estimate_performance(reference.profile) if reference else None
+    promised = estimate_performance(reference.profile) if reference else None
     estimated = estimate_performance(profile)
-    if usual is None or estimated is None:
+    if promised is None or estimated is None:
         return []
-    limit = max(usual.accuracy - limits.max_accuracy_drop, 0.0)
-    found: list[tuple[str, float, int, Level]] = [("estimated", estimated.accuracy, estimated.n, "ok")]
+    limit = max(promised.accuracy - limits.max_accuracy_drop, 0.0)
+    figures: list[tuple[str, float, int, Level]] = [("estimated", estimated.accuracy, estimated.n, "ok")]
     if realised is not None and realised.labelled:
-        found.append(("realised", realised.correct / realised.labelled, realised.labelled, "warning"))
+        figures.append(("realised", realised.correct / realised.labelled, realised.labelled, "warning"))
     # A right answer counts 1, a wrong one 0: its deviation on the reference, an upper bound of that of the confidence.
-    deviation = np.sqrt(usual.accuracy * (1 - usual.accuracy))
+    deviation = np.sqrt(promised.accuracy * (1 - promised.accuracy))
     return [
         Check(
             source="performance",
@@ -66,9 +66,9 @@ def performance_checks(
             limit=limit,
             n=n,
             beyond=value < limit,
-            p_value=mean_p_value(usual.accuracy - value, deviation, n, usual.n),
-            expected=usual.accuracy,
+            p_value=mean_p_value(promised.accuracy - value, deviation, n, promised.n),
+            expected=promised.accuracy,
             insignificant=by_chance,
         )
-        for statistic, value, n, by_chance in found
+        for statistic, value, n, by_chance in figures
     ]

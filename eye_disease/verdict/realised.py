@@ -43,7 +43,7 @@ class Joined:
 
     versions: dict[str, RealisedPerformance]
     waiting: int
-    """Labels whose prediction is not in the store: not taken in yet, expired, or never made here."""
+    """Labels whose prediction is not in the store: not ingested yet, expired, or never made here."""
 
 
 def join(
@@ -54,24 +54,28 @@ def join(
     Labels of photos that a worklist chose because they are difficult say nothing of all photos and are left out.
     """
     labels = labels.representative()
-    times = {one: time_of(one) for one in labels.current}
-    ids = [one for one, time in times.items() if (start is None or time >= start) and (end is None or time < end)]
-    snapshots = [one.snapshot() for one in stores] if ids else []
-    found = {held.store.version: _joined(labels, ids, times, held) for held in snapshots}
-    joined = sum(table.num_rows for table in found.values())
-    return Joined({version: performance_of(table) for version, table in found.items() if table.num_rows}, len(ids) - joined)
+    times = {prediction_id: time_of(prediction_id) for prediction_id in labels.current}
+    ids = [
+        prediction_id
+        for prediction_id, time in times.items()
+        if (start is None or time >= start) and (end is None or time < end)
+    ]
+    snapshots = [store.snapshot() for store in stores] if ids else []
+    tables = {snapshot.store.version: _joined(labels, ids, times, snapshot) for snapshot in snapshots}
+    joined = sum(table.num_rows for table in tables.values())
+    return Joined({version: performance_of(table) for version, table in tables.items() if table.num_rows}, len(ids) - joined)
 
 
-def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], held: StoreSnapshot) -> pa.Table:
+def _joined(labels: Labels, ids: list[str], times: dict[str, datetime], snapshot: StoreSnapshot) -> pa.Table:
     wanted = pa.array(ids, pa.string())
-    first = min(times[one] for one in ids) - BETWEEN_ID_AND_RECORD
-    last = max(times[one] for one in ids) + BETWEEN_ID_AND_RECORD
-    batches = held.read_batches(_COLUMNS, start=first, end=last) if held.classes else ()
+    first = min(times[prediction_id] for prediction_id in ids) - BETWEEN_ID_AND_RECORD
+    last = max(times[prediction_id] for prediction_id in ids) + BETWEEN_ID_AND_RECORD
+    batches = snapshot.read_batches(_COLUMNS, start=first, end=last) if snapshot.classes else ()
     rows = [batch.filter(pc.is_in(batch["prediction_id"], value_set=wanted)) for batch in batches]
     types = {"confidence": pa.float64()}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
     table = pa.Table.from_batches([batch for batch in rows if batch.num_rows], schema=schema)
-    truth = [labels.current[one].label for one in table["prediction_id"].to_pylist()]
+    truth = [labels.current[prediction_id].label for prediction_id in table["prediction_id"].to_pylist()]
     return table.append_column("label", pa.array(truth, pa.string()))
 
 

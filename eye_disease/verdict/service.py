@@ -1,11 +1,28 @@
 """Health of the service itself: errors, latency, its health probe, lost records."""
 
+from dataclasses import dataclass
+
 from scipy.stats import binom
 
 from eye_disease.profiles.profile import Profile
 from eye_disease.verdict.check import Check, Level
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+
+
+@dataclass(frozen=True)
+class Health:
+    """Result of a health probe of the served model."""
+
+    up: bool
+    reason: str | None
+    """Why it is down, a sentence; None if it is up."""
+    response_time_ms: float | None
+    """Of /ping; None if that gave no answer."""
+    model_version: str | None
+    """The version that answered the canary; None if none did."""
+    wrong: bool = False
+    """Whether the version itself is at fault: it has answered its own photo, and wrongly. A server that is down, slow or
+    refuses the photo (by a setting, by a proxy) says nothing of the version"""
 
 
 def service_checks(profile: Profile, limits: DriftLimits, health: Health | None, missing_records: int) -> list[Check]:
@@ -18,7 +35,7 @@ def service_checks(profile: Profile, limits: DriftLimits, health: Health | None,
     checks = []
     if n:
         share = whole.failed / n
-        codes = ", ".join(f"{count} {code}" for code, count in sorted(whole.errors.items(), key=lambda one: -one[1])[:3])
+        codes = ", ".join(f"{count} {code}" for code, count in sorted(whole.errors.items(), key=lambda item: -item[1])[:3])
         # Exact binomial test that the true share is above the limit: three errors in a small window are not yet a trend.
         p_value = float(binom.sf(whole.failed - 1, n, limits.max_error_share))
         checks.append(_check("error_code", "share", share, limits.max_error_share, n, "drift", codes, p_value))

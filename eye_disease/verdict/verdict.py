@@ -8,15 +8,14 @@ from typing import Any, Literal
 from eye_disease.profiles.estimate import Estimate, estimate_performance
 from eye_disease.profiles.profile import OTHER_SITES, Profile
 from eye_disease.profiles.reference import Reference
-from eye_disease.verdict.check import Check, decide
+from eye_disease.verdict.check import Check, assign_levels
 from eye_disease.verdict.drift import Kind, embedding_checks, kind_of_shift, stream_checks
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.lasting import LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.performance import performance_checks, promise_checks
 from eye_disease.verdict.realised import RealisedPerformance
 from eye_disease.verdict.rules import rule_checks
-from eye_disease.verdict.service import service_checks
+from eye_disease.verdict.service import Health, service_checks
 from eye_disease.verdict.since import Since
 from model_code.promise import Promise
 
@@ -53,12 +52,12 @@ class Verdict:
         """The checks that made the status: drift before warnings, the whole window before sites, it alone before it together
         with others, the worst first."""
         bad = [check for check in self.checks if check.level != "ok"]
-        bad.sort(key=lambda one: (one.level != "drift", one.site is not None, one.source == "lasting", -one.excess))
-        told: dict[tuple[str | None, ...], Check] = {}
-        for one in bad:  # the newest window is judged twice: what both find is told once
-            source = "stream" if (one.source, one.windows) == ("lasting", 1) else one.source
-            told.setdefault((source, one.site, one.stream, one.statistic), one)
-        return tuple(told.values())
+        bad.sort(key=lambda check: (check.level != "drift", check.site is not None, check.source == "lasting", -check.excess))
+        reasons: dict[tuple[str | None, ...], Check] = {}
+        for check in bad:  # the newest window is judged twice: what both find is listed once
+            source = "stream" if (check.source, check.windows) == ("lasting", 1) else check.source
+            reasons.setdefault((source, check.site, check.stream, check.statistic), check)
+        return tuple(reasons.values())
 
     @property
     def lasting(self) -> float | None:
@@ -100,18 +99,18 @@ def judge(
     if reference is not None and profile.layout != reference.layout:
         raise ValueError("The profile has other classes or edges than the reference: make it with `reference.layout`.")
     whole, alpha = profile.whole, limits.alpha
-    checks = decide(service_checks(profile, limits, health, missing_records), alpha)
+    checks = assign_levels(service_checks(profile, limits, health, missing_records), alpha)
     sites: dict[str, Kind] = {}
     kind: Kind | None = None
     since: Since | None = None
     enough = whole.answered >= limits.min_predictions
     if enough:
         answers = [*rule_checks(profile, reference, limits), *performance_checks(profile, reference, limits, realised)]
-        checks += decide([*answers, *promise_checks(promise, realised)], 0.15 * alpha)
+        checks += assign_levels([*answers, *promise_checks(promise, realised)], 0.15 * alpha)
     if enough and reference is not None:
         streams = stream_checks(whole, reference, limits) + embedding_checks(profile.sample, reference, limits)
-        by_site = decide(_site_checks(profile, reference, limits), 0.15 * alpha)
-        streams = decide(streams, alpha / 2)
+        by_site = assign_levels(_site_checks(profile, reference, limits), 0.15 * alpha)
+        streams = assign_levels(streams, alpha / 2)
         drifted = {check.site for check in by_site if check.level == "drift" and check.site is not None}
         sites = {site: kind_of_shift(profile.sites[site], reference, limits) for site in sorted(drifted)}
         windows = (*recent.windows, RecentWindow(number, whole))

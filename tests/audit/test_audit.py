@@ -81,8 +81,8 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 def test_a_class_that_the_frame_gives_away_is_found(spoiled: Audit) -> None:
-    best = spoiled.told_without_the_eye[0]
-    assert {"frame", "position"} & {probe.features for probe in spoiled.told_without_the_eye}
+    best = spoiled.shortcuts[0]
+    assert {"frame", "position"} & {probe.features for probe in spoiled.shortcuts}
     assert best.auroc > 0.95
     assert best.chance_high < 0.7
 
@@ -151,5 +151,5 @@ def test_a_set_without_patients_says_so(tmp_path: Path) -> None:
     for number in range(4):
         _save(tmp_path, f"normal/{number}.jpg", _photo(number))
         _save(tmp_path, f"glaucoma/{number}.jpg", _photo(50 + number))
-    said = [finding.text for finding in findings(audit(of_folder(tmp_path), tmp_path, None, Progress()))]
-    assert any("no column `group`" in text for text in said)
+    output = [finding.text for finding in findings(audit(of_folder(tmp_path), tmp_path, None, Progress()))]
+    assert any("no column `group`" in text for text in output)

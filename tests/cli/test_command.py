@@ -20,8 +20,8 @@ def _ended(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[in
 
     with pytest.raises(SystemExit) as end:
         run("register.py list", action)
-    said = capsys.readouterr().err
-    return (1, str(end.value)) if isinstance(end.value.code, str) else (end.value.code, said.strip())
+    text = capsys.readouterr().err
+    return (1, str(end.value)) if isinstance(end.value.code, str) else (end.value.code, text.strip())
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_mistake_of_the_program_keeps_its_traceback(mistake: Exception) -> Non
     def action() -> None:
         raise mistake
 
-    with pytest.raises(type(mistake)) as kept:
+    with pytest.raises(type(mistake)) as raised:
         run("register.py list", action)
-    assert kept.value is mistake
+    assert raised.value is mistake
 
 
 def test_a_wrong_setting_ends_a_command_in_one_line() -> None:

@@ -67,8 +67,8 @@ def test_a_run_beside_another(command: Any, capsys: pytest.CaptureFixture[str], 
 def test_exit_statuses(
     command: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], status: str, failed: bool, expected: int
 ) -> None:
-    found: Any = SimpleNamespace(verdict=SimpleNamespace(status=status))
-    outcome = Outcome(MODEL, "1", found, failed=failed)
+    result: Any = SimpleNamespace(verdict=SimpleNamespace(status=status))
+    outcome = Outcome(MODEL, "1", result, failed=failed)
     monkeypatch.setattr(drift_job, "_run_once", lambda job: [outcome])
     assert command("run", *options) == expected
 

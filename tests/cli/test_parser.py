@@ -20,7 +20,7 @@ SAYS_NOTHING = (None, "", False)
 
 def _all(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     below = [action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return [parser, *(one for choices in below for own in choices for one in _all(own))]
+    return [parser, *(nested for choices in below for own in choices for nested in _all(own))]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -32,9 +32,9 @@ def test_every_help_says_defaults_and_shows_an_example_that_is_understood(module
             assert action.help or isinstance(action, argparse._SubParsersAction), (parser.prog, action.dest)
             if action.option_strings and action.default not in (*SAYS_NOTHING, argparse.SUPPRESS):
                 assert f"(default:{action.default})" in shown, (parser.prog, action.dest)
-        found = re.search(r"example:\n  (.*)", parser.format_help())
-        assert found is not None, parser.prog
-        top.parse_args(shlex.split(found[1].removeprefix(top.prog)))
+        match = re.search(r"example:\n  (.*)", parser.format_help())
+        assert match is not None, parser.prog
+        top.parse_args(shlex.split(match[1].removeprefix(top.prog)))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_verbose_says_what_is_used(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5001")
     monkeypatch.setenv("INFERENCE_LOG_DIR", "s3://user:password@bucket/logs")
     monkeypatch.delenv("MONITORING_DIR", raising=False)
-    asked = Parser(prog="x", example="").parse_args(["-v"])
-    said = capsys.readouterr().err
-    assert "tracking server   http://127.0.0.1:5001  (MLFLOW_TRACKING_URI, from the environment)" in said
-    assert "records           s3://bucket/logs  (INFERENCE_LOG_DIR, from the environment)" in said
-    assert re.search(r"monitoring state  /.*monitoring_state  \(default; MONITORING_DIR is not set\)", said)
-    assert not hasattr(asked, "verbose")
+    arguments = Parser(prog="x", example="").parse_args(["-v"])
+    text = capsys.readouterr().err
+    assert "tracking server   http://127.0.0.1:5001  (MLFLOW_TRACKING_URI, from the environment)" in text
+    assert "records           s3://bucket/logs  (INFERENCE_LOG_DIR, from the environment)" in text
+    assert re.search(r"monitoring state  /.*monitoring_state  \(default; MONITORING_DIR is not set\)", text)
+    assert not hasattr(arguments, "verbose")
 
 
 def test_a_damaged_settings_file_ends_a_command_in_one_sentence(tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_server_that_is_not_there(ended: Ended, command: str) -> None:
     start = time.monotonic()
-    status, said = ended(command, "http://127.0.0.1:9")
+    status, text = ended(command, "http://127.0.0.1:9")
     assert status == 69
     assert time.monotonic() - start < 60
-    assert said.startswith(f"register.py {command}: ")
-    assert said.endswith("MLflow at http://127.0.0.1:9 does not answer (Connection refused).\n")
-    assert said.count("\n") == 1
+    assert text.startswith(f"register.py {command}: ")
+    assert text.endswith("MLflow at http://127.0.0.1:9 does not answer (Connection refused).\n")
+    assert text.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["list", "rollback"])
@@ -58,10 +58,10 @@ def test_a_server_that_hangs(ended: Ended, command: str, monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as hanging:  # accepts connections and says nothing
         address = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         start = time.monotonic()
-        status, said = ended(command, address)
+        status, text = ended(command, address)
     assert status == 69
     assert time.monotonic() - start < 30
-    assert said.endswith(f"MLflow at {address} does not answer (Read timed out).\n")
+    assert text.endswith(f"MLflow at {address} does not answer (Read timed out).\n")
 
 
 def test_a_wrong_bound_is_named(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:

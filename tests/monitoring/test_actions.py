@@ -17,15 +17,15 @@ import pytest
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring import actions as acting
 from eye_disease.monitoring import alerts, job
-from eye_disease.monitoring.action_rules import Grounds, Request, version_fault
-from eye_disease.monitoring.actions import Actions, Command, Report, commands
+from eye_disease.monitoring.action_rules import ActionState, Request, version_fault
+from eye_disease.monitoring.actions import ActionOutcome, Actions, Command, commands
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.check import Check
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import Verdict
 from tests.support.drift_logs import give_reference, write_log
 from tests.support.drift_records import CLASSES, make_records
@@ -55,11 +55,11 @@ def _verdict(*checks: Check, status: str = "") -> Verdict:
 
 def _due(*windows: tuple[Verdict, Health | None], raised_from: int = 2) -> list[list[str]]:
     """What is due after each window; the alarm is raised from one of them on."""
-    grounds, found = Grounds(), []
+    grounds, result = ActionState(), []
     for number, (verdict, health) in enumerate(windows, start=1):
         grounds, due = grounds.after(verdict, health, "1", number >= raised_from, LIMITS)
-        found.append(sorted(due))
-    return found
+        result.append(sorted(due))
+    return result
 
 
 def test_drift_of_the_answers_starts_the_command_once_while_the_alarm_lasts() -> None:
@@ -82,9 +82,9 @@ def test_a_window_too_small_to_judge_changes_nothing() -> None:
 
 
 def test_after_the_alarm_a_new_one_starts_it_again() -> None:
-    grounds = Grounds(2, 0, ("command",))
+    grounds = ActionState(2, 0, ("command",))
     grounds, due = grounds.after(_verdict(), None, "1", False, LIMITS)
-    assert (grounds, due) == (Grounds(), {})
+    assert (grounds, due) == (ActionState(), {})
     grounds, _ = grounds.after(_verdict(BLURRED), None, "1", False, LIMITS)
     assert list(grounds.after(_verdict(BLURRED), None, "1", True, LIMITS)[1]) == ["command"]
 
@@ -102,9 +102,9 @@ def test_after_the_alarm_a_new_one_starts_it_again() -> None:
     ],
 )
 def test_what_is_the_fault_of_the_version(verdict: Verdict, health: Health | None, said: str) -> None:
-    found = version_fault(verdict, health, "1")
-    assert said in found
-    assert bool(said) == bool(found)
+    fault = version_fault(verdict, health, "1")
+    assert said in fault
+    assert bool(said) == bool(fault)
 
 
 REQUEST = Request("command", MODEL, "1", 7, "Photos are dark.")
@@ -129,19 +129,19 @@ def _python(text: str, request: Request) -> tuple[str, ...]:
     return (sys.executable, "-c", text)
 
 
-def _settled(actions: Actions) -> list[Report]:
+def _settled(actions: Actions) -> list[ActionOutcome]:
     """Reports until nothing is under way, all closed."""
-    found, deadline = [], time.monotonic() + 30
+    result, deadline = [], time.monotonic() + 30
     while actions._open():
         for report in actions.advance(lambda model, version: True):
             actions.close(report)
-            found.append(report)
+            result.append(report)
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return found
+    return result
 
 
-def _states(reports: list[Report]) -> list[tuple[str, str]]:
+def _states(reports: list[ActionOutcome]) -> list[tuple[str, str]]:
     return [(report.request.step, report.state) for report in reports]
 
 
@@ -181,8 +181,8 @@ INJECTED = """x'; touch {0}; '$(touch {0})`touch {0}` | touch {0} && touch {0} "
     "quoted", ["'echo \"$RAISED_REASON\"'", '"echo \\"$RAISED_REASON\\""', "'cat >/dev/null; printenv RAISED_REASON'"]
 )
 def test_a_shell_of_the_users_gets_a_reason_as_a_variable_and_never_as_a_command(tmp_path: Path, quoted: str) -> None:
-    told = MonitoringSettings.from_env({"DRIFT_ON_RAISE": f"sh -c {quoted}", "PATH": os.environ["PATH"]}).on_raise
-    made = Actions(tmp_path / "actions", commands(told, False), lambda model: None)
+    command_line = MonitoringSettings.from_env({"DRIFT_ON_RAISE": f"sh -c {quoted}", "PATH": os.environ["PATH"]}).on_raise
+    made = Actions(tmp_path / "actions", commands(command_line, False), lambda model: None)
     request = replace(REQUEST, model="m$(touch x)", reason=INJECTED.format(tmp_path / "pwned"))
     made.ask(request)
     assert _states(_settled(made)) == [("command", "started"), ("command", "done")]
@@ -207,8 +207,8 @@ def test_the_command_line_is_not_written_to_disk(tmp_path: Path) -> None:
 def test_what_an_older_job_has_kept_runs_the_command_that_is_set_now(actions: Callable[..., Actions], tmp_path: Path) -> None:
     folder = tmp_path / "actions" / REQUEST.id
     folder.mkdir(parents=True)
-    kept = {"command": ["touch", str(tmp_path / "pwned")], "env": {}, "without": [], "timeout": 5, "request": asdict(REQUEST)}
-    (folder / "request.json").write_text(json.dumps(kept))
+    stored = {"command": ["touch", str(tmp_path / "pwned")], "env": {}, "without": [], "timeout": 5, "request": asdict(REQUEST)}
+    (folder / "request.json").write_text(json.dumps(stored))
     assert _states(_settled(actions(command="print('now')"))) == [("command", "started"), ("command", "done")]
     assert (folder / "output.log").read_text() == "now\n"
     assert not (tmp_path / "pwned").exists()
@@ -217,7 +217,7 @@ def test_what_an_older_job_has_kept_runs_the_command_that_is_set_now(actions: Ca
 def test_a_setting_that_is_taken_back_drops_what_waits(actions: Callable[..., Actions]) -> None:
     actions(command="pass").ask(REQUEST)
     (dropped,) = _settled(actions())
-    assert (dropped.state, dropped.said) == ("dropped", "DRIFT_ON_RAISE was unset before this started.")
+    assert (dropped.state, dropped.sentence) == ("dropped", "DRIFT_ON_RAISE was unset before this started.")
 
 
 def test_two_commands_run_one_after_the_other(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -234,13 +234,13 @@ def test_a_failure_is_told_with_its_status_and_not_tried_again(actions: Callable
     made = actions(command="raise SystemExit(4)")
     made.ask(REQUEST)
     _, failed = _settled(made)
-    assert (failed.state, "exit status 4" in failed.said) == ("failed", True)
+    assert (failed.state, "exit status 4" in failed.sentence) == ("failed", True)
 
 
 def test_a_program_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     made = Actions(tmp_path, commands(("/no/such/program",), False), lambda model: None)
     made.ask(REQUEST)
-    assert "exit status 127" in _settled(made)[-1].said
+    assert "exit status 127" in _settled(made)[-1].sentence
     assert "No such file" in (tmp_path / REQUEST.id / "output.log").read_text()
 
 
@@ -262,7 +262,7 @@ def test_a_command_that_hangs_is_ended(
     monkeypatch.setitem(acting._TIMEOUTS, "rollback", 0.3)
     made = actions(rollback="import time; time.sleep(60)")
     made.ask(replace(REQUEST, step="rollback"))
-    assert "exit status 124" in _settled(made)[-1].said
+    assert "exit status 124" in _settled(made)[-1].sentence
 
 
 def test_a_command_that_was_killed_is_broken_off_and_not_started_again(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_command_that_was_killed_is_broken_off_and_not_started_again(actions: 
     begun = tmp_path / "actions" / REQUEST.id / "begun.json"
     os.killpg(json.loads(begun.read_text())["pid"], signal.SIGKILL)
     (broken,) = _settled(made)
-    assert (broken.state, "interrupted" in broken.said) == ("failed", True)
+    assert (broken.state, "interrupted" in broken.sentence) == ("failed", True)
 
 
 def test_what_has_begun_is_not_begun_again_though_the_job_was_killed_before_noting_it(
@@ -293,7 +293,7 @@ def test_a_request_whose_alarm_is_over_is_dropped(actions: Callable[..., Actions
         fcntl.flock(file, fcntl.LOCK_EX)
         assert list(made.advance(lambda model, version: True)) == []
     (dropped,) = made.advance(lambda model, version: False)
-    assert (dropped.state, dropped.said) == ("dropped", "The alarm cleared before this started.")
+    assert (dropped.state, dropped.sentence) == ("dropped", "The alarm cleared before this started.")
 
 
 def test_only_the_version_in_production_is_rolled_back(actions: Callable[..., Actions], tmp_path: Path) -> None:
@@ -301,7 +301,9 @@ def test_only_the_version_in_production_is_rolled_back(actions: Callable[..., Ac
     text = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')"
     made = actions("2", rollback=text)
     made.ask(request)
-    assert [(one.state, one.said) for one in _settled(made)] == [("dropped", "Version 1 is not in Production (2 is).")]
+    assert [(outcome.state, outcome.sentence) for outcome in _settled(made)] == [
+        ("dropped", "Version 1 is not in Production (2 is).")
+    ]
     assert not (tmp_path / "runs").exists()
 
 
@@ -334,9 +336,9 @@ def test_the_roll_back_is_the_command_of_register_py() -> None:
 
 def test_the_memory_of_an_older_job_is_read(tmp_path: Path) -> None:
     memories = Memories(tmp_path)
-    kept = VersionMemory(windows=3, grounds=Grounds(1, 2, ("command",)), due=(REQUEST,))
-    memories.save(MODEL, "1", kept)
-    assert memories.read(MODEL, "1") == kept
+    memory = VersionMemory(windows=3, grounds=ActionState(1, 2, ("command",)), due=(REQUEST,))
+    memories.save(MODEL, "1", memory)
+    assert memories.read(MODEL, "1") == memory
     file = tmp_path / "versions" / MODEL / "1.json"
     stored = json.loads(file.read_text())
     file.write_text(json.dumps({name: value for name, value in stored.items() if name not in ("grounds", "due")}))
@@ -349,8 +351,8 @@ class World:
     def __init__(self, folder: Path, **env: str) -> None:
         self.log, self.state, self.now = folder / "log", folder / "state", NOON
         self.mlflow, self.people, self.health = Mlflow(), People(), WELL
-        given = {"INFERENCE_LOG_DIR": str(self.log), "MONITORING_DIR": str(self.state), "ALERT_URLS": "json://127.0.0.1:9"}
-        self.settings = MonitoringSettings.from_env(given | {"HEALTH_CHECK_URL": "http://127.0.0.1:9"} | env)
+        values = {"INFERENCE_LOG_DIR": str(self.log), "MONITORING_DIR": str(self.state), "ALERT_URLS": "json://127.0.0.1:9"}
+        self.settings = MonitoringSettings.from_env(values | {"HEALTH_CHECK_URL": "http://127.0.0.1:9"} | env)
 
     def run(self, seed: int, **changes: Any) -> Outcome:
         records = make_records(60, seed, **changes).drop_columns([f"embedding_{i}" for i in range(1, 17)])
@@ -360,8 +362,8 @@ class World:
         return outcome
 
     def tags(self, name: str) -> list[str]:
-        found = [waiting.batch.run_tags.get(name) for waiting, _, _ in self.mlflow.batches.values()]
-        return [tag.split()[0] for tag in found if tag]
+        result = [waiting.batch.run_tags.get(name) for waiting, _, _ in self.mlflow.batches.values()]
+        return [tag.split()[0] for tag in result if tag]
 
 
 @pytest.fixture(scope="module")
@@ -379,7 +381,7 @@ def world(tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(job, "probe_served", lambda *arguments: ((MODEL, "1"), made.health))
         return made
 
-    monkeypatch.setattr(job, "make_report", lambda found: {})
+    monkeypatch.setattr(job, "make_report", lambda result: {})
     monkeypatch.setattr(job, "version_in_production", lambda model, timeout_seconds: "1")
     return make
 
@@ -389,14 +391,14 @@ def test_the_job_starts_the_command_once_an_alarm_and_tells_what_came_of_it(
 ) -> None:
     text = f"open({str(tmp_path / 'runs')!r}, 'a').write('x')"
     made = world(DRIFT_ON_RAISE=f'{sys.executable} -c "{text}"')
-    said = []
+    output = []
     for seed in range(4):
-        said.append(str(made.run(seed, sharpness=0.5)))
+        output.append(str(made.run(seed, sharpness=0.5)))
         deadline = time.monotonic() + 20
         while seed == 1 and not list((made.state / "actions").glob("*/ended.json")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    assert [("command started" in one, "command done: It succeeded" in one) for one in said] == [
+    assert [("command started" in text, "command done: It succeeded" in text) for text in output] == [
         (False, False),
         (True, False),
         (False, True),
@@ -426,8 +428,8 @@ def test_the_job_rolls_a_version_back_once_that_answers_wrongly(
     assert [title for title, _ in made.people.told] == [f"Drift: {MODEL} version 1"]
     assert not (tmp_path / "runs").exists(), "a server that is down is not the version's fault"
     made.health = WRONG
-    said = [str(made.run(seed)) for seed in range(2, 5)]
-    assert ["rollback done" in one for one in said] == [False, True, False]
+    output = [str(made.run(seed)) for seed in range(2, 5)]
+    assert ["rollback done" in text for text in output] == [False, True, False]
     (run,) = (tmp_path / "runs").read_text().splitlines()
     assert run == str(["rollback", f"--name={MODEL}", "--version=1", f"--reason={WRONG.reason}"])
     assert made.tags("drift_rollback") == ["done"]

@@ -49,17 +49,17 @@ def test_events_alternate_and_follow_from_the_last_windows(seed: int) -> None:
     limits = DriftLimits(raise_after=int(rng.integers(1, 4)), clear_after=int(rng.integers(1, 5)))
     statuses = rng.choice(["ok", "warning", "drift", "insufficient_data"], 200, p=[0.3, 0.1, 0.4, 0.2]).tolist()
     _, events = run(statuses, limits)
-    told = [event for event in events if event != "-"]
-    assert told[::2] == ["raise"] * len(told[::2])
-    assert told[1::2] == ["clear"] * len(told[1::2])
+    changes = [event for event in events if event != "-"]
+    assert changes[::2] == ["raise"] * len(changes[::2])
+    assert changes[1::2] == ["clear"] * len(changes[1::2])
     raised = False
     for i, event in enumerate(events):
         known = [status for status in statuses[: i + 1] if status != "insufficient_data"]
         bad = len(known) >= limits.raise_after and set(known[-limits.raise_after :]) == {"drift"}
         good = len(known) >= limits.clear_after and "drift" not in known[-limits.clear_after :]
         raised = bad or (raised and not good)
-        told = events[: i + 1]
-        last = next((one for one in reversed(told) if one != "-"), "clear")
+        so_far = events[: i + 1]
+        last = next((event for event in reversed(so_far) if event != "-"), "clear")
         assert raised == (last == "raise"), (i, event)
 
 

@@ -53,19 +53,19 @@ class Receiver:
         self.url = f"json://127.0.0.1:{self.server.server_address[1]}/hook?token=secret-token"
 
     def titles(self) -> list[str]:
-        return [one["title"] for one in self.got]
+        return [alert["title"] for alert in self.got]
 
 
 @pytest.fixture
 def receivers() -> Iterator[list[Receiver]]:
     made = [Receiver(), Receiver()]
-    threads = [Thread(target=one.server.serve_forever, args=(0.05,)) for one in made]
+    threads = [Thread(target=receiver.server.serve_forever, args=(0.05,)) for receiver in made]
     for thread in threads:
         thread.start()
     yield made
-    for one, thread in zip(made, threads, strict=True):
-        one.server.shutdown()
-        one.server.server_close()
+    for receiver, thread in zip(made, threads, strict=True):
+        receiver.server.shutdown()
+        receiver.server.server_close()
         thread.join()
 
 
@@ -91,7 +91,7 @@ def test_the_end_is_told_too(tmp_path: Path, receivers: list[Receiver]) -> None:
     for alert in (RAISED, CLEARED):
         outbox.put(alert, NOW)
         outbox.deliver(NOW)
-    assert [(one["title"].partition(":")[0], one["type"]) for one in receivers[0].got] == [
+    assert [(receiver["title"].partition(":")[0], receiver["type"]) for receiver in receivers[0].got] == [
         ("Drift", "failure"),
         ("Drift cleared", "success"),
     ]
@@ -99,17 +99,17 @@ def test_the_end_is_told_too(tmp_path: Path, receivers: list[Receiver]) -> None:
 
 
 def test_what_fails_waits_for_the_next_run_and_others_are_told_at_once(tmp_path: Path, receivers: list[Receiver]) -> None:
-    outbox = AlertOutbox(tmp_path, tuple(one.url for one in receivers))
+    outbox = AlertOutbox(tmp_path, tuple(receiver.url for receiver in receivers))
     receivers[0].status = 500
     outbox.put(RAISED, NOW)
     outbox.put(CLEARED, NOW + timedelta(hours=6))
     assert outbox.deliver(NOW) == 2
     assert (len(receivers[0].got), len(receivers[1].got)) == (0, 2)
     receivers[0].status = 200
-    again = AlertOutbox(tmp_path, tuple(one.url for one in receivers))
+    again = AlertOutbox(tmp_path, tuple(receiver.url for receiver in receivers))
     assert [again.deliver(NOW), again.deliver(NOW)] == [0, 0]
     expected = [alert.title for alert in (RAISED, CLEARED)]
-    assert [one.titles() for one in receivers] == [expected, expected]
+    assert [receiver.titles() for receiver in receivers] == [expected, expected]
 
 
 def test_a_dead_receiver_does_not_stop_the_run(tmp_path: Path, receivers: list[Receiver]) -> None:

@@ -40,10 +40,10 @@ def _scrape(url: str) -> Samples:
         samples = [sample for family in families for sample in family.samples]
     return {
         (
-            one.name,
-            tuple(sorted((name, value) for name, value in one.labels.items() if name not in ("model", "version"))),
-        ): one.value
-        for one in samples
+            sample.name,
+            tuple(sorted((name, value) for name, value in sample.labels.items() if name not in ("model", "version"))),
+        ): sample.value
+        for sample in samples
     }
 
 
@@ -54,24 +54,24 @@ def test_an_empty_log_has_no_samples(url: str) -> None:
 def test_what_was_answered_is_counted(url: str, folder: Path) -> None:
     append(folder, record(0), record(1), record(2, predicted_class="normal", decision="review"), failed(3))
     append(folder, record(0, process="p1", lost_records=4), failed(1, "image_empty", process_id="p1"))
-    found = _scrape(url)
-    assert found["eye_predictions_total", (("class", "cataract"), ("decision", "report"))] == 3
-    assert found["eye_predictions_total", (("class", "normal"), ("decision", "review"))] == 1
-    assert found["eye_errors_total", (("code", "image_corrupt"),)] == 1
-    assert found["eye_errors_total", (("code", "image_empty"),)] == 1
-    assert found["eye_lost_records_total", ()] == 4
+    metrics = _scrape(url)
+    assert metrics["eye_predictions_total", (("class", "cataract"), ("decision", "report"))] == 3
+    assert metrics["eye_predictions_total", (("class", "normal"), ("decision", "review"))] == 1
+    assert metrics["eye_errors_total", (("code", "image_corrupt"),)] == 1
+    assert metrics["eye_errors_total", (("code", "image_empty"),)] == 1
+    assert metrics["eye_lost_records_total", ()] == 4
 
 
 def test_histograms_count_up_to_their_bounds(url: str, folder: Path) -> None:
     append(folder, *(record(n, confidence=value) for n, value in enumerate((0.35, 0.7, 0.7, 1.0))))
     append(folder, record(4, inference_time_ms=60_000.0))
-    found = _scrape(url)
-    buckets = {labels[0][1]: value for (name, labels), value in found.items() if name == "eye_confidence_bucket"}
+    metrics = _scrape(url)
+    buckets = {labels[0][1]: value for (name, labels), value in metrics.items() if name == "eye_confidence_bucket"}
     assert (buckets["0.3"], buckets["0.4"], buckets["0.7"], buckets["1.0"], buckets["+Inf"]) == (0, 1, 4, 5, 5)
-    assert found["eye_confidence_count", ()] == 5
-    times = {labels[0][1]: value for (name, labels), value in found.items() if name == "eye_inference_time_seconds_bucket"}
+    assert metrics["eye_confidence_count", ()] == 5
+    times = {labels[0][1]: value for (name, labels), value in metrics.items() if name == "eye_inference_time_seconds_bucket"}
     assert (times["0.01"], times["0.025"], times["10.0"], times["+Inf"]) == (0, 4, 4, 5)
-    assert found["eye_inference_time_seconds_sum", ()] == pytest.approx(60.05)
+    assert metrics["eye_inference_time_seconds_sum", ()] == pytest.approx(60.05)
 
 
 def test_counters_go_on_as_the_log_grows_and_is_taken_in(url: str, folder: Path, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_canaries_and_lines_that_are_no_records_do_not_count(url: str, folder: P
     with segment.open("ab") as file:
         file.write(b'junk\n[]\n{"schema_version": 1}\n')
     append(folder, record(3, timestamp="2026-03-01T12:00:00"))
-    found = _scrape(url)
-    assert found["eye_predictions_total", (("class", "cataract"), ("decision", "report"))] == 1
-    assert found["eye_unreadable_lines_total", ()] == 5
-    assert found["eye_lost_records_total", ()] == 2
+    metrics = _scrape(url)
+    assert metrics["eye_predictions_total", (("class", "cataract"), ("decision", "report"))] == 1
+    assert metrics["eye_unreadable_lines_total", ()] == 5
+    assert metrics["eye_lost_records_total", ()] == 2
 
 
 def _judged(status: Status) -> VersionMemory:
@@ -114,8 +114,8 @@ def test_the_state_of_each_version(url: str, tmp_path: Path) -> None:
     memories = Memories(tmp_path / "state")
     memories.save(MODEL, "1", _judged("drift"))
     memories.save(MODEL, "2", VersionMemory())
-    found = _scrape(url)
-    assert {state: found["eye_drift_state", (("state", state),)] for state in STATES} == {
+    metrics = _scrape(url)
+    assert {state: metrics["eye_drift_state", (("state", state),)] for state in STATES} == {
         "ok": 0,
         "warning": 0,
         "drift": 1,
@@ -134,10 +134,10 @@ def test_a_taken_port_is_an_error(tmp_path: Path, url: str) -> None:
 def test_a_segment_removed_between_listing_and_reading(folder: Path, tmp_path: Path) -> None:
     class Late(Storage):
         def files(self, path: str, recursive: bool = False) -> dict[str, int]:
-            found = super().files(path, recursive)
-            for name in found:
+            result = super().files(path, recursive)
+            for name in result:
                 (folder / name).unlink()
-            return found
+            return result
 
     append(folder, record(0))
     tail = LogTail(Late(str(tmp_path / "log")))

@@ -26,8 +26,8 @@ from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from model_code.promise import Promise
 from tests.support.drift_logs import give_promise, give_reference, write_log
 from tests.support.drift_records import CLASSES, make_errors, make_records
@@ -81,7 +81,7 @@ class World:
         """Status of the only version after these records."""
         self.write(records)
         (outcome,) = self.run()
-        return outcome.found.verdict.status if outcome.found else "waiting"
+        return outcome.findings.verdict.status if outcome.findings else "waiting"
 
     def told(self) -> list[str]:
         return [title for title, _ in self.people.told]
@@ -98,7 +98,7 @@ def world(tmp_path: Path, reference: Reference, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def small_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take longer than all the rest."""
-    monkeypatch.setattr(job, "make_report", lambda found: {"report.html": found.problem.encode()})
+    monkeypatch.setattr(job, "make_report", lambda result: {"report.html": result.problem.encode()})
 
 
 def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: World) -> None:
@@ -131,16 +131,16 @@ def test_a_good_window_is_written_with_the_names_and_times_of_the_data(world: Wo
 
 @pytest.mark.usefixtures("small_report")
 def test_two_bad_windows_raise_and_three_good_ones_clear_once(world: World) -> None:
-    found = [world.run_on(_records(80, seed=i, **BLURRED)) for i in range(10, 14)]
-    assert found == ["drift"] * 4
+    outcomes = [world.run_on(_records(80, seed=i, **BLURRED)) for i in range(10, 14)]
+    assert outcomes == ["drift"] * 4
     assert world.told() == [f"Drift: {MODEL} version 1"]
     body = world.people.told[0][1]
     assert "acquisition shift" in body
     assert "Check camera, light, operator and export" in body
     assert f"http://mlflow/{MODEL}/1" in body
     assert world.mlflow.last().batch.version_tags["drift_alarm"] == "raised"
-    found = [world.run_on(_records(80, seed=i)) for i in range(20, 23)]
-    assert found == ["ok"] * 3
+    outcomes = [world.run_on(_records(80, seed=i)) for i in range(20, 23)]
+    assert outcomes == ["ok"] * 3
     assert world.told() == [f"Drift: {MODEL} version 1", f"Drift cleared: {MODEL} version 1"]
     assert world.mlflow.metric("drift_detected") == [(i, float(i <= 4)) for i in range(1, 8)]
     assert world.mlflow.last().batch.version_tags["drift_alarm"] == "none"
@@ -155,8 +155,8 @@ def test_a_window_waits_for_fifty_predictions_and_a_day_at_most(world: World) ->
     assert world.run_on(_records(10, seed=6)) == "waiting"
     world.now += timedelta(hours=24)
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.status == "insufficient_data"
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.status == "insufficient_data"
     assert "Only 10 answers arrived" in str(outcome)
     assert world.mlflow.metric("session_predictions") == [(1, 55), (2, 10)]
     world.now += timedelta(hours=48)
@@ -178,7 +178,7 @@ def test_every_version_is_judged_for_itself(world: World, reference: Reference) 
     give_reference(world.state, reference, "2")
     world.write(_records(80, seed=20), "1")
     world.write(_records(80, seed=3, **BLURRED), "2")
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["ok", "drift"]
+    assert [outcome.findings.verdict.status for outcome in world.run() if outcome.findings] == ["ok", "drift"]
     assert Memories(world.state).statuses() == {(MODEL, "1"): "ok", (MODEL, "2"): "drift"}
     assert {waiting.batch.version for waiting, _, _ in world.mlflow.batches.values()} == {"1", "2"}
 
@@ -187,11 +187,11 @@ def test_every_version_is_judged_for_itself(world: World, reference: Reference) 
 def test_a_version_without_a_reference_is_judged_by_rules_only_and_says_so(world: World) -> None:
     world.write(_records(80, seed=2, **BLURRED), "unregistered")
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.status == "ok"
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.status == "ok"
     assert "No reference came with version unregistered" in str(outcome)
     assert "No reference came with version unregistered" in world.mlflow.last().batch.note
-    assert {check.source for check in outcome.found.verdict.checks} == {"rule", "service"}
+    assert {check.source for check in outcome.findings.verdict.checks} == {"rule", "service"}
 
 
 @pytest.mark.usefixtures("small_report")
@@ -224,16 +224,16 @@ def test_a_window_waits_for_its_reference(world: World, monkeypatch: pytest.Monk
         patched.setattr("eye_disease.monitoring.package_cache.Packages.find", unavailable)
         world.write(_records(60, seed=1, **BLURRED))
         (outcome,) = world.run()
-        assert (outcome.found, outcome.failed) == (None, False)
+        assert (outcome.findings, outcome.failed) == (None, False)
         assert "reference cannot be fetched yet: no connection" in str(outcome)
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["drift"]
+    assert [outcome.findings.verdict.status for outcome in world.run() if outcome.findings] == ["drift"]
 
 
 @pytest.mark.usefixtures("small_report")
 def test_a_production_window_as_the_reference(world: World, caplog: pytest.LogCaptureFixture) -> None:
     window_of_day = ProductionWindow.parse("window:2026-03-01T11:00..2026-03-01T12:00")
     world.write(_records(100, seed=1, **BLURRED))
-    assert [one.found.verdict.status for one in world.run() if one.found] == ["drift"]
+    assert [outcome.findings.verdict.status for outcome in world.run() if outcome.findings] == ["drift"]
     world.options["reference"] = window_of_day
     with caplog.at_level(logging.WARNING):
         assert world.run_on(_records(100, seed=20, **BLURRED)) == "ok"
@@ -268,8 +268,8 @@ def test_what_is_no_window_is_named(text: str) -> None:
 
 
 def test_times_of_a_window_are_utc_unless_they_say_otherwise() -> None:
-    found = ProductionWindow.parse("window:2026-03-01..2026-03-02T01:00+02:00")
-    assert (found.start, found.end) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 23, tzinfo=UTC))
+    window = ProductionWindow.parse("window:2026-03-01..2026-03-02T01:00+02:00")
+    assert (window.start, window.end) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 23, tzinfo=UTC))
 
 
 @pytest.mark.usefixtures("small_report")
@@ -278,7 +278,10 @@ def test_a_server_that_is_down_is_not_waited_for(world: World, monkeypatch: pyte
     monkeypatch.setattr(job, "probe_served", lambda *arguments: ((MODEL, "1"), probed))
     world.settings = replace(world.settings, health_url="http://127.0.0.1:9")
     world.write(_records(10, seed=1))
-    assert [one.found.verdict.status for _ in range(2) for one in world.run() if one.found] == ["drift", "drift"]
+    assert [outcome.findings.verdict.status for _ in range(2) for outcome in world.run() if outcome.findings] == [
+        "drift",
+        "drift",
+    ]
     assert world.told() == [f"Drift: {MODEL} version 1"]
     assert "The service is unhealthy: The answer to the canary photo is wrong" in world.people.told[0][1]
     assert world.mlflow.metric("health_check_response_time_ms") == [(1, 3.5), (2, 3.5)]
@@ -297,17 +300,17 @@ def test_a_huge_window_shows_a_part_of_its_predictions_and_says_so(world: World,
 def test_labels_count_as_realised_performance(world: World) -> None:
     world.write(_records(60, seed=1))
     world.run()
-    answers = [one for one in read_records(world.log) if one["predicted_class"] == "normal"]
+    answers = [record for record in read_records(world.log) if record["predicted_class"] == "normal"]
     file = world.log.with_suffix(".csv")
-    file.write_text("\n".join(["prediction_id,label", *(f"{one['prediction_id']},glaucoma" for one in answers)]))
+    file.write_text("\n".join(["prediction_id,label", *(f"{answer['prediction_id']},glaucoma" for answer in answers)]))
     LabelBook(Storage(str(world.log)), MODEL).import_file(file, "grader-1", world.now)
     world.write(_records(60, seed=2))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.realised is not None
-    assert outcome.found.realised.labelled == len(answers) > 5
+    assert outcome.findings is not None
+    assert outcome.findings.realised is not None
+    assert outcome.findings.realised.labelled == len(answers) > 5
     assert world.mlflow.metric("realised_accuracy") == [(2, 0.0)]
-    assert ("accuracy", "realised") in {(check.stream, check.statistic) for check in outcome.found.verdict.reasons}
+    assert ("accuracy", "realised") in {(check.stream, check.statistic) for check in outcome.findings.verdict.reasons}
 
 
 @pytest.mark.usefixtures("small_report")
@@ -315,23 +318,23 @@ def test_what_labels_say_of_reported_answers_is_held_against_the_promise(world: 
     give_promise(world.state, Promise(0.08, 0.05, 0.95, 0.7, None, None, 0.6, 400))
     world.write(_records(120, seed=1))
     world.run()
-    answers = [one for one in read_records(world.log) if one["predicted_class"]]
-    labels = [one["predicted_class"] if i % 3 else "cataract" for i, one in enumerate(answers)]
+    answers = [record for record in read_records(world.log) if record["predicted_class"]]
+    labels = [answer["predicted_class"] if i % 3 else "cataract" for i, answer in enumerate(answers)]
     reported = [
-        (one["predicted_class"], label) for one, label in zip(answers, labels, strict=True) if one["decision"] == "report"
+        (row["predicted_class"], label) for row, label in zip(answers, labels, strict=True) if row["decision"] == "report"
     ]
-    wrong = sum(given != label for given, label in reported)
+    wrong = sum(predicted != label for predicted, label in reported)
     file = world.log.with_suffix(".csv")
-    rows = (f"{one['prediction_id']},{label}" for one, label in zip(answers, labels, strict=True))
+    rows = (f"{answer['prediction_id']},{label}" for answer, label in zip(answers, labels, strict=True))
     file.write_text("\n".join(["prediction_id,label", *rows]))
     LabelBook(Storage(str(world.log)), MODEL).import_file(file, "grader-1", world.now)
     world.write(_records(60, seed=2))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    share = outcome.found.realised.error_among_reported
+    assert outcome.findings is not None
+    share = outcome.findings.realised.error_among_reported
     assert (round(share.value * share.n), share.n) == (wrong, len(reported))
     assert ("report", "error_share", "drift") in {
-        (one.stream, one.statistic, one.level) for one in outcome.found.verdict.reasons
+        (check.stream, check.statistic, check.level) for check in outcome.findings.verdict.reasons
     }
     for name, value in (
         ("realised_error_among_reported", share.value),
@@ -428,9 +431,9 @@ def test_a_drift_too_weak_for_one_window_raises_an_alarm_with_its_date(world: Wo
     for seed in range(601, 611):
         assert world.run_on(_records(80, seed=seed)) == "ok"
     began = world.now - minutes(10)
-    found = [world.run_on(_records(80, seed=seed, **WEAK)) for seed in range(640, 650)]
-    assert found[0] == "ok", "one window does not show it"
-    assert found[-2:] == ["drift", "drift"]
+    outcomes = [world.run_on(_records(80, seed=seed, **WEAK)) for seed in range(640, 650)]
+    assert outcomes[0] == "ok", "one window does not show it"
+    assert outcomes[-2:] == ["drift", "drift"]
     assert world.told() == [f"Drift: {MODEL} version 1"]
     body = world.people.told[0][1]
     assert re.search(rf"since about {began.day} {began:%B %Y}, \d\d:\d\d UTC", body)
@@ -462,7 +465,7 @@ def test_state_of_an_earlier_release_goes_on_without_the_windows_before(world: W
     shutil.rmtree(world.state / "recent")
     assert world.run_on(_records(60, seed=7)) == "ok"
     (path,) = (world.state / "recent").rglob("*.json")
-    assert [one["number"] for one in json.loads(path.read_text())["windows"]] == [4]
+    assert [window["number"] for window in json.loads(path.read_text())["windows"]] == [4]
 
 
 @pytest.mark.usefixtures("small_report")
@@ -479,8 +482,8 @@ def test_a_run_killed_before_its_memory_is_saved_counts_its_window_once(world: W
     world.now += minutes(15)
     world.write(_records(60, seed=3))
     (outcome,) = world.run()
-    assert outcome.found is not None
-    assert outcome.found.verdict.n == 120
+    assert outcome.findings is not None
+    assert outcome.findings.verdict.n == 120
     (path,) = (world.state / "recent").rglob("*.json")
-    kept = json.loads(path.read_text())["windows"]
-    assert [(one["number"], sum(one["tally"]["classes"])) for one in kept] == [(1, 60), (2, 120)]
+    stored = json.loads(path.read_text())["windows"]
+    assert [(window["number"], sum(window["tally"]["classes"])) for window in stored] == [(1, 60), (2, 120)]

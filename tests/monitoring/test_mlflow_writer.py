@@ -69,7 +69,7 @@ def _held(client: MlflowClient, version: str) -> Counter[Point]:
     run_id = _writer(client.tracking_uri).run_id(MODEL, version)
     names = client.get_run(run_id).data.metrics
     points = [point for name in names for point in client.get_metric_history(run_id, name)]
-    return Counter(Point(one.key, one.value, one.timestamp, one.step) for one in points)
+    return Counter(Point(point.key, point.value, point.timestamp, point.step) for point in points)
 
 
 def test_everything_of_a_batch_arrives(client: MlflowClient, spool: Spool, version: str) -> None:
@@ -119,12 +119,12 @@ def test_no_point_is_lost_when_the_server_fails_between_two_requests(
     monkeypatch.setattr(mlflow_writer, "_CHUNK", METRICS_PER_REQUEST)
     points = [Point("p" * 250, float(n), 1_700_000_000_000 + n, n) for n in range(2_100)]
     spool.put(_batch(version), points, {})
-    asked = 0
+    batches = 0
 
     def fault(path: str, forward: Callable[[], Any]) -> Any:
-        nonlocal asked
-        asked += "log-batch" in path
-        if asked < 2:
+        nonlocal batches
+        batches += "log-batch" in path
+        if batches < 2:
             return forward()
         if lost == "answer":
             forward()
@@ -146,7 +146,9 @@ def test_a_request_holds_what_the_client_makes_one_request_of(
 
     def counted(run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]) -> None:
         sizes.append(len(metrics))
-        request = LogBatch(run_id=run_id, metrics=[one.to_proto() for one in metrics], tags=[one.to_proto() for one in tags])
+        request = LogBatch(
+            run_id=run_id, metrics=[metric.to_proto() for metric in metrics], tags=[tag.to_proto() for tag in tags]
+        )
         assert len(message_to_json(request)) < MAX_BATCH_LOG_REQUEST_SIZE
         log_batch(run_id, metrics, params, tags)
 
@@ -241,16 +243,16 @@ def test_a_run_is_found_again_and_two_jobs_agree_on_one(
     client: MlflowClient, version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer, other = _writer(client.tracking_uri), _writer(client.tracking_uri)
-    found: list[str] = []
+    result: list[str] = []
     create = MlflowClient.create_run
 
     def create_late(self: MlflowClient, *arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(MlflowClient, "create_run", create)
-        found.append(other.run_id(MODEL, version))
+        result.append(other.run_id(MODEL, version))
         return create(self, *arguments, **options)
 
     monkeypatch.setattr(MlflowClient, "create_run", create_late)
-    assert writer.run_id(MODEL, version) == found[0] == other.run_id(MODEL, version)
+    assert writer.run_id(MODEL, version) == result[0] == other.run_id(MODEL, version)
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
     assert len(client.search_runs([experiment], f"tags.`monitoring.version` = '{version}'")) == 1
 
@@ -273,8 +275,8 @@ def test_results_for_a_deleted_experiment_wait_until_it_is_restored(
     assert spool.send(writer, 60) == 0
     assert not (tmp_path / "refused").exists()
     run_id = writer.run_id(MODEL, version)
-    held = [one.step for name in ("prob_a", "prediction_confidence") for one in client.get_metric_history(run_id, name)]
-    assert sorted(held) == sorted(point.step for point in POINTS + later)
+    stored = [metric.step for name in ("prob_a", "prediction_confidence") for metric in client.get_metric_history(run_id, name)]
+    assert sorted(stored) == sorted(point.step for point in POINTS + later)
 
 
 @pytest.mark.parametrize("what", ["run", "experiment"])
@@ -299,7 +301,7 @@ def test_what_is_deleted_while_results_go_out_costs_none_of_them(
     writer = MlflowWriter(client, name, 20)
     assert spool.send(writer, 60) == 0
     history = client.get_metric_history(writer.run_id(MODEL, version), "prob_a")
-    assert sorted(one.step for one in history) == [0, 1, 2, 3, 4, 5]
+    assert sorted(past.step for past in history) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_model_whose_name_holds_quotes_has_its_run(client: MlflowClient, spool: Spool, version: str) -> None:

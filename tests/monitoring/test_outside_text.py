@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from eye_disease.monitoring.action_rules import Request
-from eye_disease.monitoring.actions import Report
+from eye_disease.monitoring.actions import ActionOutcome
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.exporter import LogCollector
 from eye_disease.monitoring.job import Outcome
@@ -27,8 +27,8 @@ from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.records.recent import LogTail
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
 from eye_disease.verdict.limits import DriftLimits
+from eye_disease.verdict.service import Health
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_records
 from tests.support.logs import append, failed, record
@@ -76,24 +76,24 @@ def _findings(evil: str, reference: Reference | None, health: Health | None) -> 
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_a_site_a_model_and_a_servers_answer_reach_nobody_raw(reference: Reference, evil: str) -> None:
-    told, sites = [], 0
+    texts, sites = [], 0
     for known, health in ((reference, None), (None, Health(False, f"The answer is wrong: class is {evil!r}.", 1.0, evil))):
-        found = _findings(evil, known, health)
-        assert found.verdict.status == "drift"
-        sites += len(found.verdict.sites)
+        findings = _findings(evil, known, health)
+        assert findings.verdict.status == "drift"
+        sites += len(findings.verdict.sites)
         _is_readable(str(Outcome(evil, evil, None, f"not judged: {evil}")))
-        alert, batch = make_alert(found), make_batch(found)
+        alert, batch = make_alert(findings), make_batch(findings)
         assert alert is not None
-        told += [str(Outcome(evil, evil, found)), alert.title, alert.body]
-        told += [*batch.run_tags.values(), *batch.version_tags.values()]
+        texts += [str(Outcome(evil, evil, findings)), alert.title, alert.body]
+        texts += [*batch.run_tags.values(), *batch.version_tags.values()]
         assert batch.note is not None
-        told.append(batch.note.replace("**drift**", "drift", 1))
-        request = Request("command", evil, evil, 1, str(found.verdict.reasons[0]))
-        report = Report(request, "done", "It succeeded.")
+        texts.append(batch.note.replace("**drift**", "drift", 1))
+        request = Request("command", evil, evil, 1, str(findings.verdict.reasons[0]))
+        report = ActionOutcome(request, "done", "It succeeded.")
         ended = action_alert(report)
         assert ended is not None
-        told += [ended.title, ended.body, *action_batch(report, START).run_tags.values()]
-    for text in told:
+        texts += [ended.title, ended.body, *action_batch(report, START).run_tags.values()]
+    for text in texts:
         _is_harmless(text)
     assert sites == 2
 
@@ -117,12 +117,14 @@ def log(tmp_path: Path) -> Path:
 def test_every_label_is_one_that_is_read_and_stands_once(log: Path) -> None:
     registry = CollectorRegistry()
     registry.register(LogCollector(Storage(str(log)), lambda: {("e<vil> [x](y)", "1"): "ok"}))
-    samples = [one for family in text_string_to_metric_families(generate_latest(registry).decode()) for one in family.samples]
-    keys = [(one.name, tuple(sorted(one.labels.items()))) for one in samples]
+    samples = [
+        sample for family in text_string_to_metric_families(generate_latest(registry).decode()) for sample in family.samples
+    ]
+    keys = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in samples]
     assert len(keys) == len(set(keys))
-    assert sum(one.value for one in samples if one.name == "eye_predictions_total") == len(EVIL) + 2
-    for one in samples:
-        for label in one.labels.values():
+    assert sum(sample.value for sample in samples if sample.name == "eye_predictions_total") == len(EVIL) + 2
+    for sample in samples:
+        for label in sample.labels.values():
             _is_harmless(label, lines=1)
 
 

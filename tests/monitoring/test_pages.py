@@ -60,6 +60,6 @@ def test_a_browser_lands_where_runs_models_and_reports_are(
         green = np.abs(np.asarray(picture.convert("RGB"), int) - GREEN).max(axis=-1) < 8
     assert green.mean() > 0.1
     assert client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == "custom_model_development"
-    for one in seen.values():
-        with Image.open(one.picture) as picture:
+    for outcome in seen.values():
+        with Image.open(outcome.picture) as picture:
             assert len(picture.convert("L").getcolors() or []) > 20, "an empty page"

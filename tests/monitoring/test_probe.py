@@ -17,11 +17,10 @@ import pytest
 
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.monitoring.package_cache import Packages
-from eye_disease.monitoring.probe import Canary, NotLetInError, probe
-from eye_disease.monitoring.served import probe_served
+from eye_disease.monitoring.probe import Canary, NotLetInError, probe, probe_served
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
 from eye_disease.records.storage import Storage
-from eye_disease.verdict.health import Health
+from eye_disease.verdict.service import Health
 from tests.support.servers import NAME, PROJECT, Served, free_port, read_records
 
 PACKAGE = PROJECT / "models"
@@ -68,12 +67,12 @@ def _predictions(canary: Canary, **changes: Any) -> bytes:
 
 def test_the_served_model_is_up_and_its_canary_is_marked(served: Served, canary: Canary) -> None:
     def canaries() -> list[dict[str, object]]:
-        return [one for one in read_records(served.records) if one["image_id"] == "canary"]
+        return [record for record in read_records(served.records) if record["image_id"] == "canary"]
 
     before = len(canaries())
-    found = probe(served.url, canary)
-    assert (found.up, found.reason, found.model_version) == (True, None, "1")
-    assert found.response_time_ms > 0
+    health = probe(served.url, canary)
+    assert (health.up, health.reason, health.model_version) == (True, None, "1")
+    assert health.response_time_ms > 0
     assert len(canaries()) == before + 1
     assert all(record["canary"] is True for record in canaries())
 
@@ -105,8 +104,8 @@ def test_packages_that_need_no_registry(tmp_path: Path) -> None:
 
 def test_the_expected_answer_is_up(canary: Canary) -> None:
     with _server(200, lambda: (200, _predictions(canary))) as url:
-        found = probe(url, canary)
-    assert found == Health(True, None, found.response_time_ms, "7")
+        health = probe(url, canary)
+    assert health == Health(True, None, health.response_time_ms, "7")
 
 
 @pytest.mark.parametrize(
@@ -125,9 +124,9 @@ def test_a_server_that_answers_ping_but_not_rightly_is_down(
     canary: Canary, ping: int, answer: tuple[int, dict], reason: str, wrong: bool
 ) -> None:
     with _server(ping, lambda: (answer[0], _predictions(canary, **answer[1]))) as url:
-        found = probe(url, canary)
-    assert (found.up, found.wrong) == (False, wrong)
-    assert reason in found.reason
+        health = probe(url, canary)
+    assert (health.up, health.wrong) == (False, wrong)
+    assert reason in health.reason
 
 
 @pytest.mark.parametrize(
@@ -135,10 +134,10 @@ def test_a_server_that_answers_ping_but_not_rightly_is_down(
 )
 def test_something_else_behind_the_url_is_down(canary: Canary, body: bytes) -> None:
     with _server(200, lambda: (200, body)) as url:
-        found = probe(url, canary)
-    assert not found.up
-    assert "not an answer of this model" in found.reason
-    assert found.response_time_ms is not None
+        health = probe(url, canary)
+    assert not health.up
+    assert "not an answer of this model" in health.reason
+    assert health.response_time_ms is not None
 
 
 def test_a_login_in_the_address_is_sent_and_shown_to_nobody(
@@ -176,8 +175,8 @@ def test_a_server_of_this_machine_is_not_asked_through_a_proxy(canary: Canary, m
     with _server(200, lambda: (200, _predictions(canary, error=None))) as url:
         assert probe(url, canary).up
         photo = PROJECT / "samples" / "canary.jpg"
-        asked = [sys.executable, "samples/request.py", str(photo), "--url", url]
-        done = subprocess.run(asked, cwd=PROJECT, capture_output=True, text=True, check=False)
+        command = [sys.executable, "samples/request.py", str(photo), "--url", url]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
         waited = '. scripts/processes.sh; wait_until_up it $$ "$0/ping" /dev/null'
         up = subprocess.run(["bash", "-c", waited, url], cwd=PROJECT, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
@@ -188,9 +187,9 @@ def test_what_a_server_answers_forges_no_line(canary: Canary) -> None:
     evil = "\x1b[2J\n2026-01-01 all is well [x](http://evil)"
     for changes in ({"predicted_class": evil}, {"error_code": evil}):
         with _server(200, lambda changes=changes: (200, _predictions(canary, **changes))) as url:
-            found = probe(url, canary)
-        assert found.reason is not None
-        assert not set("\x1b\n[") & set(found.reason)
+            health = probe(url, canary)
+        assert health.reason is not None
+        assert not set("\x1b\n[") & set(health.reason)
 
 
 def test_a_server_that_hangs_is_down(canary: Canary) -> None:
@@ -199,18 +198,18 @@ def test_a_server_that_hangs_is_down(canary: Canary) -> None:
         return 200, b""
 
     with _server(200, late) as url:
-        found = probe(url, canary, timeout_seconds=0.2)
-    assert (found.up, found.reason) == (False, "The canary photo was not answered: no answer in time.")
+        health = probe(url, canary, timeout_seconds=0.2)
+    assert (health.up, health.reason) == (False, "The canary photo was not answered: no answer in time.")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        found = probe(f"http://127.0.0.1:{silent.getsockname()[1]}", canary, timeout_seconds=0.2)
-    assert found == Health(False, "/ping: no answer in time.", None, None)
+        health = probe(f"http://127.0.0.1:{silent.getsockname()[1]}", canary, timeout_seconds=0.2)
+    assert health == Health(False, "/ping: no answer in time.", None, None)
 
 
 def test_no_server_is_down(canary: Canary) -> None:
-    found = probe(f"http://127.0.0.1:{free_port()}", canary)
-    assert not found.up
-    assert "/ping: no connection" in found.reason
-    assert found.response_time_ms is None
+    health = probe(f"http://127.0.0.1:{free_port()}", canary)
+    assert not health.up
+    assert "/ping: no connection" in health.reason
+    assert health.response_time_ms is None
 
 
 def test_a_connection_that_breaks_is_down(canary: Canary) -> None:
@@ -223,10 +222,10 @@ def test_a_connection_that_breaks_is_down(canary: Canary) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=nonsense, args=(listener,))
         thread.start()
-        found = probe(f"http://127.0.0.1:{listener.getsockname()[1]}", canary, timeout_seconds=5)
+        health = probe(f"http://127.0.0.1:{listener.getsockname()[1]}", canary, timeout_seconds=5)
         thread.join()
-    assert not found.up
-    assert "/ping:" in found.reason
+    assert not health.up
+    assert "/ping:" in health.reason
 
 
 class Registered(Packages):
@@ -252,17 +251,17 @@ def test_each_version_is_asked_for_its_own_answer(tmp_path: Path, decision: str,
     _wrote(tmp_path, "1", 12)
     answer = {"predictions": [{"decision": decision, "model_version": "2", "error_code": None}]}
     with _server(200, lambda: (200, json.dumps(answer).encode())) as url:
-        found = probe_served(url, Storage(str(tmp_path)), Registered(tmp_path / "packages"))
-    assert found is not None
-    assert (found[0], found[1].up) == ((NAME, "2"), up)
+        served_health = probe_served(url, Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert served_health is not None
+    assert (served_health[0], served_health[1].up) == ((NAME, "2"), up)
 
 
 def test_a_server_that_names_no_version_is_the_one_that_wrote_last(tmp_path: Path) -> None:
     _wrote(tmp_path, "2", 11)
     _wrote(tmp_path, "1", 12)
-    found = probe_served(f"http://127.0.0.1:{free_port()}", Storage(str(tmp_path)), Registered(tmp_path / "packages"))
-    assert found is not None
-    assert (found[0], found[1].up) == ((NAME, "1"), False)
+    served_health = probe_served(f"http://127.0.0.1:{free_port()}", Storage(str(tmp_path)), Registered(tmp_path / "packages"))
+    assert served_health is not None
+    assert (served_health[0], served_health[1].up) == ((NAME, "1"), False)
 
 
 def test_a_version_of_no_registry_cannot_be_probed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,12 +35,14 @@ def test_the_same_photo_gets_the_same_answer(served: Served, retina: bytes, tmp_
     assert len(read_records(served.records)) == before
 
     assert done.answer["predicted_class"] != "cataract"
-    told = dict(done.record) | {"predicted_class": "cataract", "prob_normal": 0.9}
-    append(tmp_path / NAME / "1", told, segment="20260301T12-p0.jsonl")
+    forged = dict(done.record) | {"predicted_class": "cataract", "prob_normal": 0.9}
+    append(tmp_path / NAME / "1", forged, segment="20260301T12-p0.jsonl")
     other = replay(Storage(str(tmp_path)), answer["prediction_id"], retina)
     assert not other.same
-    assert any(one.startswith("predicted_class is") and "expected 'cataract'" in one for one in other.differences)
-    assert any(one.startswith("prob_normal is") for one in other.differences)
+    assert any(
+        difference.startswith("predicted_class is") and "expected 'cataract'" in difference for difference in other.differences
+    )
+    assert any(difference.startswith("prob_normal is") for difference in other.differences)
 
 
 @pytest.mark.usefixtures("tracked")
@@ -71,9 +73,9 @@ def written(tmp_path: Path) -> list[dict]:
 
 def test_a_record_is_found_wherever_it_is(tmp_path: Path, written: list[dict]) -> None:
     storage = Storage(str(tmp_path))
-    for one in written:
-        found = find_record(storage, f" {one['prediction_id'].upper()} ")
-        assert (found["sequence"], found["brightness"]) == (one["sequence"], one["brightness"])
+    for stored in written:
+        result = find_record(storage, f" {stored['prediction_id'].upper()} ")
+        assert (result["sequence"], result["brightness"]) == (stored["sequence"], stored["brightness"])
     torn = tmp_path / MODEL / "1" / "20260301T15-p7.jsonl"
     late = record(7, NOON + minutes(200))
     torn.write_text(json.dumps(late)[:-1] + "\n" + json.dumps(late) + "\n")
@@ -110,9 +112,9 @@ def _photo_of(tmp_path: Path, version: str) -> tuple[str, bytes]:
 
     data = io.BytesIO()
     Image.new("RGB", (64, 64)).save(data, "PNG")
-    one = record(0, model_version=version, image_sha256=hashlib.sha256(data.getvalue()).hexdigest())
-    append(tmp_path / MODEL / version, one)
-    return one["prediction_id"], data.getvalue()
+    stored = record(0, model_version=version, image_sha256=hashlib.sha256(data.getvalue()).hexdigest())
+    append(tmp_path / MODEL / version, stored)
+    return stored["prediction_id"], data.getvalue()
 
 
 @pytest.mark.parametrize("version", ["bundled", "unregistered"])

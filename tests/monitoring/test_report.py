@@ -94,9 +94,9 @@ def test_one_small_page_that_needs_nothing_else(full: dict[str, bytes]) -> None:
     names = [name for name, _ in tags]
     assert not {"script", "link", "img", "iframe", "object"} & set(names)
     assert names.count("svg") == len(PLOTS)
-    links = [value for _, found in tags for name, value in found.items() if name in ("href", "xlink:href", "src")]
+    links = [value for _, tag in tags for name, value in tag.items() if name in ("href", "xlink:href", "src")]
     assert all(link and link.startswith("#") for link in links)
-    ids = [found["id"] for _, found in tags if "id" in found]
+    ids = [tag["id"] for _, tag in tags if "id" in tag]
     assert len(ids) == len(set(ids))
     assert {link[1:] for link in links if link} <= set(ids)
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags
@@ -119,11 +119,11 @@ def test_the_plots_are_files_of_their_own_and_the_page_of_an_alarm_stays(full: d
 
 
 def test_the_page_and_the_plot_of_the_statistics_say_since_when(reference: Reference) -> None:
-    found = _findings(_records(200, seed=3, sharpness=0.6), reference, windows=20)
+    findings = _findings(_records(200, seed=3, sharpness=0.6), reference, windows=20)
     since = Since(12, START, 10, 13, START - timedelta(hours=2), START + timedelta(hours=1))
-    history = tuple(replace(one, figures={**one.figures, MERGED: (one.number / 12, 1.0)}) for one in found.history)
-    found = replace(found, verdict=replace(found.verdict, since=since), history=history)
-    page = make_report(found)[REPORT_FILE].decode()
+    history = tuple(replace(past, figures={**past.figures, MERGED: (past.number / 12, 1.0)}) for past in findings.history)
+    findings = replace(findings, verdict=replace(findings.verdict, since=since), history=history)
+    page = make_report(findings)[REPORT_FILE].decode()
     assert f"(acquisition shift), {since}: " in page
     plot = page.partition("Drift statistics over time")[2].partition("</svg>")[0]
     assert since.about in plot
@@ -168,13 +168,13 @@ def test_a_browser_shows_it_without_an_error(full: dict[str, bytes], tmp_path: P
     host = tmp_path / "host.html"
     host.write_text(f"<!DOCTYPE html><body>{frame}<script>window.onload = () => {{ {probe} }}</script></body>")
     done = _browse(host, 1400, tmp_path / "profile", "--dump-dom", "--allow-file-access-from-files")
-    said = re.search(r"FOUND (.*?)<", done.stdout)
-    assert said is not None, (done.stdout[-500:], done.stderr[-2000:])
-    found = dict(part.split("=", 1) for part in said[1].split("; "))
-    assert found["title"] == "eye version 3: drift"
-    assert int(found["plots"]) == len(PLOTS)
-    assert int(found["wide"]) <= width
-    assert float(found["right"]) <= width
-    assert float(found["smallest"]) > 80
-    assert int(found["drawn"]) > 5
+    match = re.search(r"FOUND (.*?)<", done.stdout)
+    assert match is not None, (done.stdout[-500:], done.stderr[-2000:])
+    result = dict(part.split("=", 1) for part in match[1].split("; "))
+    assert result["title"] == "eye version 3: drift"
+    assert int(result["plots"]) == len(PLOTS)
+    assert int(result["wide"]) <= width
+    assert float(result["right"]) <= width
+    assert float(result["smallest"]) > 80
+    assert int(result["drawn"]) > 5
     assert "CONSOLE" not in done.stderr

@@ -73,8 +73,8 @@ def test_a_wrong_alert_url_is_named_by_its_place_since_it_may_hold_a_password() 
 
 def test_the_command_of_an_alarm_is_split_as_a_shell_would() -> None:
     env = {"DRIFT_ON_RAISE": "python retrain.py --why 'a drift'", "DRIFT_AUTO_ROLLBACK": "true"}
-    found = MonitoringSettings.from_env(env)
-    assert (found.on_raise, found.auto_rollback) == (("python", "retrain.py", "--why", "a drift"), True)
+    settings = MonitoringSettings.from_env(env)
+    assert (settings.on_raise, settings.auto_rollback) == (("python", "retrain.py", "--why", "a drift"), True)
 
 
 @pytest.mark.parametrize(

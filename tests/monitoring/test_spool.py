@@ -112,7 +112,7 @@ def test_a_put_that_was_cut_short_is_no_batch(spool: Spool, tmp_path: Path) -> N
         spool.put(_batch(1), breaks(), {})
     assert spool.waiting() == []
     spool.put(_batch(1), POINTS, {})
-    assert [one.batch.id for one in spool.waiting()] == ["0001"]
+    assert [batch.batch.id for batch in spool.waiting()] == ["0001"]
     assert len(list((tmp_path / "spool").iterdir())) == 1
 
 
@@ -148,17 +148,19 @@ def test_the_key_is_that_of_id_and_content(spool: Spool) -> None:
 
 def test_points_are_read_in_chunks_from_any_place(spool: Spool) -> None:
     spool.put(_batch(1), POINTS, {})
-    (one,) = spool.waiting()
-    assert list(one.points(0, 2)) == [POINTS[:2], POINTS[2:4], POINTS[4:]]
-    assert list(one.points(3, 2)) == [POINTS[3:]]
-    assert list(one.points(5, 2)) == []
+    (waiting,) = spool.waiting()
+    assert list(waiting.points(0, 2)) == [POINTS[:2], POINTS[2:4], POINTS[4:]]
+    assert list(waiting.points(3, 2)) == [POINTS[3:]]
+    assert list(waiting.points(5, 2)) == []
 
 
 def test_each_record_is_a_step_with_its_own_time() -> None:
     lines = [record(0, NOON), failed(1), record(2, NOON + minutes(1), predicted_class="normal")]
-    table, _ = parse("".join(json.dumps(one) + "\n" for one in lines).encode(), CLASSES)
+    table, _ = parse("".join(json.dumps(line) + "\n" for line in lines).encode(), CLASSES)
     points = list(prediction_points(table, CLASSES, range(10, 13)))
-    by_name = {name: [(one.step, one.value) for one in points if one.name == name] for name in {one.name for one in points}}
+    by_name = {
+        name: [(point.step, point.value) for point in points if point.name == name] for name in {point.name for point in points}
+    }
     assert by_name == {
         "prediction_count": [(10, 11), (11, 12), (12, 13)],
         "prediction_confidence": [(10, 0.7), (12, 0.7)],
@@ -169,7 +171,7 @@ def test_each_record_is_a_step_with_its_own_time() -> None:
         "prob_normal": [(10, pytest.approx(0.1)), (12, pytest.approx(0.1))],
     }
     start = int(NOON.timestamp() * 1000)
-    assert {one.step: one.timestamp_ms for one in points} == {10: start, 11: start, 12: start + 60_000}
+    assert {point.step: point.timestamp_ms for point in points} == {10: start, 11: start, 12: start + 60_000}
 
 
 def test_the_figures_of_a_window() -> None:

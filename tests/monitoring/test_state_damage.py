@@ -99,7 +99,7 @@ class World:
 
         done = DriftJob(self.settings, DriftLimits(), make_writer, reference=reference, now=lambda: self.now).run()
         self.now += minutes(15)
-        return {one.version: one for one in done}
+        return {line.version: line for line in done}
 
     def ids(self) -> list[str]:
         """Of all records in the store."""
@@ -128,8 +128,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> 
         world.write(12)
         world.run(WINDOW)
     book = LabelBook(Storage(str(folder / "log")), MODEL)
-    for one in world.ids()[:3]:
-        book.add(one, "normal", "grader-1", world.now)
+    for prediction_id in world.ids()[:3]:
+        book.add(prediction_id, "normal", "grader-1", world.now)
     for where in FILES.values():
         assert list(folder.glob(where)), where
     return folder
@@ -137,7 +137,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, reference: Reference) -> 
 
 def _quick(patched: pytest.MonkeyPatch, people: People) -> None:
     patched.setattr(alerts, "_service", lambda number, url: people)
-    patched.setattr(job, "make_report", lambda found: {"report.html": found.problem.encode()})
+    patched.setattr(job, "make_report", lambda result: {"report.html": result.problem.encode()})
 
 
 @pytest.fixture
@@ -146,10 +146,10 @@ def world(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refer
     shutil.copytree(template, folder)
     _quick(monkeypatch, People())
 
-    def fetch(model: str, version: str, kept: Path) -> Path:
-        kept.mkdir(parents=True)
-        reference.save(kept / "reference_profile.json")
-        return kept
+    def fetch(model: str, version: str, stored: Path) -> Path:
+        stored.mkdir(parents=True)
+        reference.save(stored / "reference_profile.json")
+        return stored
 
     monkeypatch.setattr(package_cache, "_fetch", fetch)
     return World(folder, windows=4)
@@ -166,16 +166,16 @@ def test_a_damaged_file_costs_only_itself(
     path = sorted(world.folder.glob(FILES[what]))[0]
     damage(path)
     damaged = path.read_bytes() if path.exists() else None
-    held = world.ids() if what != "ingest" else None
+    stored = world.ids() if what != "ingest" else None
     world.write(13)
     using = WINDOW if what == "reference" else None
     with caplog.at_level(logging.ERROR):
         outcomes = world.run(using)
-    assert not any(one.failed for one in outcomes.values())
-    assert [one.found is not None for one in outcomes.values()] == [True, True]
+    assert not any(outcome.failed for outcome in outcomes.values())
+    assert [outcome.findings is not None for outcome in outcomes.values()] == [True, True]
     ids = world.ids()
     assert len(ids) == len(set(ids)) == 4 * 120, "none lost, none twice"
-    assert held is None or set(held) <= set(ids)
+    assert stored is None or set(stored) <= set(ids)
     assert list((world.folder / "state" / "spool").glob("*/batch.json")) == [], "the other results have gone out"
     if damaged is not None and what != "lock":
         assert _kept(world.folder, damaged), "it is kept"
@@ -183,7 +183,7 @@ def test_a_damaged_file_costs_only_itself(
     if damage is DAMAGE["half"]:
         caplog.clear()
         with caplog.at_level(logging.ERROR):
-            assert not any(one.failed for one in world.run(using).values())
+            assert not any(outcome.failed for outcome in world.run(using).values())
         assert "damaged" not in caplog.text, "once"
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_may_not_be_read_is_named_and_waits(
     with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
         without_permission(patched, path.name, path.parent.name)
         outcomes = world.run()
-    assert outcomes["2"].found is not None
+    assert outcomes["2"].findings is not None
     assert outcomes["1"].failed == (what in ("ingest", "memory", "recent"))
     assert f"{path} cannot be read (Permission denied)" in caplog.text
     assert path.read_bytes() == content
@@ -215,8 +215,8 @@ def test_a_damaged_parquet_file_is_named_and_the_window_judged_without_it(
     with caplog.at_level(logging.ERROR):
         outcomes = world.run()
     assert f"{parquet} is damaged" in caplog.text
-    assert outcomes["1"].found is not None
-    assert outcomes["1"].found.verdict.n == 120, "of 180, 60 were in that file"
+    assert outcomes["1"].findings is not None
+    assert outcomes["1"].findings.verdict.n == 120, "of 180, 60 were in that file"
 
 
 def test_a_folder_of_the_log_that_may_not_be_read_stops_only_its_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_folder_of_the_log_that_may_not_be_read_stops_only_its_version(world: 
     monkeypatch.setattr(Storage, "entries", refuse)
     world.write(13)
     outcomes = world.run()
-    assert (outcomes["1"].failed, outcomes["2"].found is not None) == (True, True)
+    assert (outcomes["1"].failed, outcomes["2"].findings is not None) == (True, True)
     assert "Permission denied" in str(outcomes["1"])
 
 
@@ -242,7 +242,7 @@ def test_a_lock_that_somebody_deletes_still_keeps_the_next_run_out(world: World)
 
 
 def test_statuses_are_read_from_the_memories(world: World) -> None:
-    found = job.Memories(world.folder / "state").statuses()
-    assert found == {(MODEL, "1"): "ok", (MODEL, "2"): "ok"}
+    statuses = job.Memories(world.folder / "state").statuses()
+    assert statuses == {(MODEL, "1"): "ok", (MODEL, "2"): "ok"}
     assert not (world.folder / "state" / "statuses.json").exists()
     assert json.loads((world.folder / "state" / "versions" / MODEL / "1.json").read_text())["format"] == 1

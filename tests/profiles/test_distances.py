@@ -54,8 +54,8 @@ def test_chi_square_says_nothing_of_one_class_or_rare_ones(window: list[int], re
 def test_chi_square_keeps_its_level_with_rare_classes() -> None:
     rng = np.random.default_rng(1)
     shares = [0.9, 0.06, 0.03, 0.01]
-    found = [chi_square_p_value(rng.multinomial(100, shares), rng.multinomial(400, shares)) < 0.01 for _ in range(2_000)]
-    assert sum(found) < 40
+    result = [chi_square_p_value(rng.multinomial(100, shares), rng.multinomial(400, shares)) < 0.01 for _ in range(2_000)]
+    assert sum(result) < 40
 
 
 def test_psi_is_the_textbook_sum_and_does_not_explode_on_empty_bins() -> None:
@@ -94,9 +94,9 @@ def test_shares_and_means() -> None:
 def test_embedding_tests_find_a_shift_and_its_p_value_is_never_zero(test: type[mmd]) -> None:
     rng = np.random.default_rng(3)
     reference = rng.normal(size=(200, 16))
-    found = test(rng.normal(0.5, 1, (60, 16)), reference)
-    assert found.p_value == 1 / (PERMUTATIONS + 1)
-    assert found.value > found.null_limit
+    result = test(rng.normal(0.5, 1, (60, 16)), reference)
+    assert result.p_value == 1 / (PERMUTATIONS + 1)
+    assert result.value > result.null_limit
 
 
 @pytest.mark.parametrize("test", [mmd, domain_classifier])
@@ -116,8 +116,8 @@ def test_embedding_tests_keep_their_level(test: type[mmd]) -> None:
 @pytest.mark.parametrize("test", [mmd, domain_classifier])
 def test_embedding_tests_survive_constant_columns_and_equal_rows(test: type[mmd]) -> None:
     same = np.ones((30, 16))
-    found = test(same, same)
-    assert found.value <= found.null_limit
+    result = test(same, same)
+    assert result.value <= result.null_limit
     half = np.column_stack([RNG.normal(size=(30, 8)), np.zeros((30, 8))])
     assert 0 < test(half, half).p_value <= 1
 

@@ -56,6 +56,6 @@ def test_partitions_merge_to_the_same_profile_and_verdict(tmp_path: Path, monkey
     assert partitions >= 2
     assert (together.whole.answered, together.whole.failed) == (600, 15)
     assert together.to_json() == alone.to_json()
-    verdicts = [judge(one, reference, DriftLimits()).to_json() for one in (alone, together)]
+    verdicts = [judge(profile, reference, DriftLimits()).to_json() for profile in (alone, together)]
     assert verdicts[0] == verdicts[1]
     assert (verdicts[0]["status"], verdicts[0]["kind"]) == ("drift", "acquisition")

@@ -106,15 +106,15 @@ def test_new_windows_exceed_any_critical_value_in_one_of_a_hundred(n: int) -> No
         limits = critical_values(sample, 300)
         for _ in range(100):
             fresh, window = draw(300), draw(n)
-            counts = [{name: np.bincount(codes, minlength=20) for name, codes in one.items()} for one in (window, fresh)]
+            counts = [{name: np.bincount(codes, minlength=20) for name, codes in sample.items()} for sample in (window, fresh)]
             beyond += any(distance(s, counts[0][s], counts[1][s]) > interpolated(limits[s], n) for s in limits)
             trials += 1
     assert beyond <= 8  # 2 expected of 200; more than 8 has a probability below 0.1 %
 
 
 def test_a_model_without_embedding_or_image_statistics_has_a_reference() -> None:
-    kept = ["sharpness", "ood_score", "gradable", "out_of_distribution", "unfamiliar_camera", *EMBEDDING]
-    records = make_records(80, seed=5, classes=("sick", "well")).drop_columns(kept)
+    stored = ["sharpness", "ood_score", "gradable", "out_of_distribution", "unfamiliar_camera", *EMBEDDING]
+    records = make_records(80, seed=5, classes=("sick", "well")).drop_columns(stored)
     built = Reference.build(records, ("sick", "well"), "v", "m")
     assert "sharpness" not in built.critical
     assert "gradable" not in built.critical

@@ -85,20 +85,20 @@ def test_all_tests_of_a_profile_with_their_names() -> None:
     reference, window = make_records(600, seed=2), make_records(200, seed=3, sharpness=0.8, mix=(0.5, 0.2, 0.2, 0.1))
     layout = Layout.fit(reference, CLASSES)
     profiles = [Profile.from_table(records, layout) for records in (window, reference)]
-    counts = [Counts.of(one.whole, layout) for one in profiles]
+    counts = [Counts.of(profile.whole, layout) for profile in profiles]
     probabilities = np.column_stack([reference[f"prob_{name}"].to_numpy() for name in CLASSES])
     tests = ShiftTests(layout, probabilities.T @ probabilities / 600, counts[1])
-    found = dict(zip(tests.names, zip(*tests(*counts), strict=True), strict=True))
-    assert len(found) == 2 * len(layout.streams) + 3
+    result = dict(zip(tests.names, zip(*tests(*counts), strict=True), strict=True))
+    assert len(result) == 2 * len(layout.streams) + 3
     raw = window["prob_cataract"].to_numpy().mean() - reference["prob_cataract"].to_numpy().mean()
-    assert found["prob_cataract", "mean_change"][0] == pytest.approx(raw, abs=1e-4)
-    assert found["sharpness", "rank_shift"][0] < -0.2
-    rows = [one.counts(one.whole)["sharpness"] for one in profiles]
+    assert result["prob_cataract", "mean_change"][0] == pytest.approx(raw, abs=1e-4)
+    assert result["sharpness", "rank_shift"][0] < -0.2
+    rows = [profile.counts(profile.whole)["sharpness"] for profile in profiles]
     distance = float(ks_distance(*rows))
-    value, p_value = found["sharpness", "ks"]
+    value, p_value = result["sharpness", "ks"]
     assert value == pytest.approx(distance)
     assert 0.1 * ks_p_value(distance, 200, 600) < p_value < ks_p_value(distance, 200, 600)
-    assert found["contrast", "rank_shift"][1] > 1e-3
+    assert result["contrast", "rank_shift"][1] > 1e-3
 
 
 def test_leading_axes_and_nothing_at_all() -> None:
@@ -107,8 +107,8 @@ def test_leading_axes_and_nothing_at_all() -> None:
     tests = ShiftTests(layout, np.eye(4) / 4, counts[0])
     together = tests(Counts.stack(counts), counts[0] + counts[1])
     alone = tests(counts[2], counts[0] + counts[1])
-    for many, one in zip(together, alone, strict=True):
-        np.testing.assert_allclose(many[2], one)
+    for many, single in zip(together, alone, strict=True):
+        np.testing.assert_allclose(many[2], single)
     nothing = counts[0] - counts[0]
     for window, base in ((nothing, counts[0]), (counts[0], nothing), (nothing, nothing)):
         values, p_values = tests(window, base)

@@ -58,7 +58,7 @@ def test_only_versions_are_judged_and_the_rest_is_warned_of_once(log: Path, capl
     job = _job(log)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert [(one.model, one.version) for one in job.run()] == [(MODEL, "1")]
+            assert [(outcome.model, outcome.version) for outcome in job.run()] == [(MODEL, "1")]
     for path in ("lost+found", "#recycle/old", *(f"{MODEL}/{name}" for name in COPIES)):
         assert caplog.text.count(f"{log}/{path} ") == 1, path
     assert all(not list((log / MODEL / name).glob("ingest.json")) for name in COPIES)
@@ -69,15 +69,15 @@ def test_a_copy_of_a_whole_model_is_not_judged(log: Path, caplog: pytest.LogCapt
     shutil.copytree(log / MODEL, log / f"{MODEL} - Kopie")
     append(log / "another" / "1", record(0, datetime.now(UTC), model_name="another"))
     with caplog.at_level(logging.WARNING):
-        assert [(one.model, one.version) for one in _job(log).run()] == [("another", "1"), (MODEL, "1")]
+        assert [(outcome.model, outcome.version) for outcome in _job(log).run()] == [("another", "1"), (MODEL, "1")]
     assert f"{MODEL} - Kopie/1 is a copy of {MODEL}/1, and is left out" in caplog.text
 
 
 def test_feedback_and_the_live_table_go_on(log: Path) -> None:
     _job(log).run()
     (store,) = find_stores(Storage(str(log)))
-    (one,) = [value for batch in store.read_batches(["prediction_id"]) for value in batch["prediction_id"].to_pylist()]
-    assert LabelBook(Storage(str(log)), MODEL).add(one, "normal", "grader-1", datetime.now(UTC)).taken == 1
+    (known_id,) = [value for batch in store.read_batches(["prediction_id"]) for value in batch["prediction_id"].to_pylist()]
+    assert LabelBook(Storage(str(log)), MODEL).add(known_id, "normal", "grader-1", datetime.now(UTC)).taken == 1
     tail = LogTail(Storage(str(log)))
     tail.poll()
     assert list(tail.numbers) == [(MODEL, "1")]

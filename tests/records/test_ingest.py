@@ -11,8 +11,8 @@ import pytest
 
 from eye_disease.records import ingest as ingest_module
 from eye_disease.records.ingest import ingest
+from eye_disease.records.ingest_state import Sequences
 from eye_disease.records.lines import REASONS, find_classes, parse, record_schema
-from eye_disease.records.sequences import Sequences
 from eye_disease.records.storage import Storage, StorageError
 from eye_disease.records.store import RecordStore, StoreError, find_stores
 from model_code.inference_log import InferenceLog
@@ -39,7 +39,7 @@ def _ids(store: RecordStore, **wanted: Any) -> list[str]:
 
 
 def _ids_of(records: list[dict]) -> list[str]:
-    return [one["prediction_id"] for one in records]
+    return [record["prediction_id"] for record in records]
 
 
 def test_a_closed_segment_becomes_parquet_with_every_field(folder: Path, store: RecordStore) -> None:
@@ -49,7 +49,7 @@ def test_a_closed_segment_becomes_parquet_with_every_field(folder: Path, store: 
     assert (done.records, done.rejected, done.problems()) == (3, {}, [])
     assert not segment.exists()
     (batch,) = store.read_batches(record_schema(CLASSES).names)
-    expected = [one | {"timestamp": datetime.fromisoformat(one["timestamp"])} for one in written]
+    expected = [record | {"timestamp": datetime.fromisoformat(record["timestamp"])} for record in written]
     assert batch.to_pylist() == expected
     (part,) = store.parts()
     assert part.path == f"{MODEL}/1/records/date=2026-03-01/00000001.parquet"
@@ -111,9 +111,9 @@ def test_every_version_has_a_store_of_its_own(tmp_path: Path) -> None:
     for model, version in (("a", "1"), ("a", "2"), ("b", "bundled")):
         append(tmp_path / model / version, record(0, model_version=version))
     (tmp_path / "a" / "_labels").mkdir()
-    found = find_stores(Storage(str(tmp_path)))
-    assert [(store.model, store.version) for store in found] == [("a", "1"), ("a", "2"), ("b", "bundled")]
-    assert [ingest(store, LATER).records for store in found] == [1, 1, 1]
+    stores = find_stores(Storage(str(tmp_path)))
+    assert [(store.model, store.version) for store in stores] == [("a", "1"), ("a", "2"), ("b", "bundled")]
+    assert [ingest(store, LATER).records for store in stores] == [1, 1, 1]
 
 
 def test_lines_that_are_no_records_are_set_aside_and_their_neighbours_kept(
@@ -146,9 +146,9 @@ def test_lines_that_are_no_records_are_set_aside_and_their_neighbours_kept(
     counts = {reason: list(lines.values()).count(reason) for reason in REASONS if reason != "torn"}
     assert done.rejected == counts
     assert _ids(store) == _ids_of(good)
-    kept = [json.loads(line) for line in (folder / "rejected/date=2026-03-01/00000001.ndjson").read_text().splitlines()]
-    assert [(line["segment"], line["reason"]) for line in kept] == [(segment.name, reason) for reason in lines.values()]
-    assert json.loads(kept[3]["line"]) == json.loads(list(lines)[3])
+    stored = [json.loads(line) for line in (folder / "rejected/date=2026-03-01/00000001.ndjson").read_text().splitlines()]
+    assert [(line["segment"], line["reason"]) for line in stored] == [(segment.name, reason) for reason in lines.values()]
+    assert json.loads(stored[3]["line"]) == json.loads(list(lines)[3])
     assert f"{MODEL} version 1: 2 lines set aside: written by another release" in caplog.text
     assert ingest(store, LATER).rejected == {}
 
@@ -195,7 +195,9 @@ def test_a_model_with_other_classes(folder: Path, store: RecordStore) -> None:
     append(folder, failed(0) | record(0, classes=("drusen", "myopia")), record(1, classes=("drusen", "myopia")))
     segment = folder / "20260301T12-p0.jsonl"
     only_own = [json.loads(line) for line in segment.read_text().splitlines()]
-    segment.write_text("".join(json.dumps({k: v for k, v in one.items() if k != "prob_normal"}) + "\n" for one in only_own[1:]))
+    segment.write_text(
+        "".join(json.dumps({k: v for k, v in record.items() if k != "prob_normal"}) + "\n" for record in only_own[1:])
+    )
     ingest(store, LATER)
     assert store.state().classes == ("drusen", "myopia")
     (batch,) = store.read_batches(["prob_drusen", "prob_myopia", "predicted_class"])
@@ -218,12 +220,12 @@ def test_fields_of_a_later_release_are_left_out_and_missing_ones_null(folder: Pa
 
 def test_both_ways_to_parse_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     records = [record(0, site="ã"), failed(1), record(2, confidence=1, canary=True)]
-    block = "".join(json.dumps(one) + "\n" for one in records).encode()
+    block = "".join(json.dumps(record) + "\n" for record in records).encode()
     assert find_classes(block) == CLASSES
     fast, rejected = parse(block, CLASSES)
     slow, also_rejected = parse(block + b"junk\n", CLASSES)
     assert fast.equals(slow)
-    assert (rejected, [one.reason for one in also_rejected]) == ([], ["not_json"])
+    assert (rejected, [line.reason for line in also_rejected]) == ([], ["not_json"])
 
 
 def test_gaps_and_losses_that_the_model_tells_of(folder: Path, store: RecordStore) -> None:
@@ -315,8 +317,8 @@ def test_batches_are_bounded(folder: Path, store: RecordStore) -> None:
 def test_retention_removes_whole_days(folder: Path, store: RecordStore) -> None:
     days = [NOON - timedelta(days=age) for age in (3, 2, 1, 0)]
     written = [record(n, day) for n, day in enumerate(days)]
-    for one in written:
-        append(folder, one)
+    for line in written:
+        append(folder, line)
     (folder / "20260226T12-p9.jsonl").write_text("junk\n")
     ingest(store, days[0], keep_days=2)
     assert list((folder / "rejected").rglob("*.ndjson"))
@@ -345,7 +347,7 @@ def test_other_files_are_left_alone(folder: Path, store: RecordStore) -> None:
 def test_a_damaged_state_is_explained_to_those_who_only_read(folder: Path, store: RecordStore) -> None:
     append(folder, record(0))
     (folder / "ingest.json").write_text("{")
-    with pytest.raises(StoreError, match=r"ingest\.json is damaged .* `drift_job\.py run` makes it anew"):
+    with pytest.raises(StoreError, match=r"ingest\.json is damaged .* `drift_job\.py run` rebuilds it"):
         store.state()
     assert (folder / "ingest.json").exists()
 
@@ -362,7 +364,7 @@ def test_on_s3(s3_bucket: str) -> None:
     segment = f"{MODEL}/1/20260301T12-p0.jsonl"
 
     def lines(records: list[dict]) -> bytes:
-        return "".join(json.dumps(one) + "\n" for one in records).encode()
+        return "".join(json.dumps(record) + "\n" for record in records).encode()
 
     storage.write(segment, lines(first))
     (store,) = find_stores(storage)

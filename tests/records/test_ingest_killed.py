@@ -25,7 +25,7 @@ def _ids(store: RecordStore) -> list[str]:
 
 
 def _ids_of(records: list[dict]) -> list[str]:
-    return sorted(one["prediction_id"] for one in records)
+    return sorted(record["prediction_id"] for record in records)
 
 
 class _KilledError(BaseException):

@@ -67,8 +67,8 @@ def test_ids_that_an_earlier_release_has_kept_as_they_were_written(
     written: list[dict],
     form,  # noqa: ANN001
 ) -> None:
-    kept = {"prediction_id": form(written[0]["prediction_id"]), "label": "normal", "by": "x", "at": LATER.isoformat()}
-    Storage(str(tmp_path)).write(f"{MODEL}/_labels/old.ndjson", json.dumps(kept).encode())
+    stored = {"prediction_id": form(written[0]["prediction_id"]), "label": "normal", "by": "x", "at": LATER.isoformat()}
+    Storage(str(tmp_path)).write(f"{MODEL}/_labels/old.ndjson", json.dumps(stored).encode())
     assert join(book.read(), [store]).versions["1"].labelled == 1
 
 
@@ -103,17 +103,17 @@ def test_what_looks_like_an_id_and_is_none(book: LabelBook, written: list[dict],
 def test_a_time_at_which_no_label_can_have_been_given(
     book: LabelBook, written: list[dict], tmp_path: Path, at: str, said: str
 ) -> None:
-    one = written[0]["prediction_id"]
+    answer_id = written[0]["prediction_id"]
     file = tmp_path / "labels.csv"
-    file.write_text(f"prediction_id,label,at\n{one},normal,{at}\n{one},glaucoma,2026-03-01T12:30:00-02:00\n")
+    file.write_text(f"prediction_id,label,at\n{answer_id},normal,{at}\n{answer_id},glaucoma,2026-03-01T12:30:00-02:00\n")
     done = book.import_file(file, "grader-1", LATER)
     assert (done.taken, len(done.refused)) == (1, 1)
     assert said in done.refused[0]
-    assert book.read().current[one].label == "glaucoma"
+    assert book.read().current[answer_id].label == "glaucoma"
 
 
 def test_times_of_a_parquet_file(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
-    ids = [one["prediction_id"] for one in written[:2]]
+    ids = [record["prediction_id"] for record in written[:2]]
     table = pa.table({"prediction_id": ids, "label": ["normal", "normal"], "at": [date(2026, 2, 1), date(2099, 1, 1)]})
     papq.write_table(table, tmp_path / "labels.parquet")
     done = book.import_file(tmp_path / "labels.parquet", "grader-1", LATER)
@@ -123,22 +123,22 @@ def test_times_of_a_parquet_file(book: LabelBook, written: list[dict], tmp_path:
 def test_a_future_time_that_an_earlier_release_has_kept_does_not_outrank_a_correction(
     tmp_path: Path, book: LabelBook, written: list[dict]
 ) -> None:
-    one, path = written[0]["prediction_id"], tmp_path / MODEL / "_labels" / "old.ndjson"
+    answer_id, path = written[0]["prediction_id"], tmp_path / MODEL / "_labels" / "old.ndjson"
     path.parent.mkdir()
-    path.write_text(json.dumps({"prediction_id": one, "label": "glaucoma", "by": "x", "at": "2099-01-01T00:00:00+00:00"}))
+    path.write_text(json.dumps({"prediction_id": answer_id, "label": "glaucoma", "by": "x", "at": "2099-01-01T00:00:00+00:00"}))
     os.utime(path, (LATER.timestamp(), LATER.timestamp()))
-    assert book.read().current[one].label == "glaucoma"
-    book.add(one, "normal", "grader-1", LATER + minutes(1))
-    assert book.read().current[one].label == "normal"
+    assert book.read().current[answer_id].label == "glaucoma"
+    book.add(answer_id, "normal", "grader-1", LATER + minutes(1))
+    assert book.read().current[answer_id].label == "normal"
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xff\x00", b"[]", b'{"label": "normal"}', b'{"prediction_id": 5, "label": 1}'])
 def test_of_a_damaged_file_the_labels_that_can_be_read_count(
     tmp_path: Path, book: LabelBook, written: list[dict], junk: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = [one["prediction_id"] for one in written]
-    for one in ids:
-        book.add(one, "normal", "grader-1", LATER)
+    ids = [record["prediction_id"] for record in written]
+    for answer_id in ids:
+        book.add(answer_id, "normal", "grader-1", LATER)
     files = sorted((tmp_path / MODEL / "_labels").iterdir())
     half = files[1].read_bytes()[:40]
     content = files[0].read_bytes() + junk + b"\n" + half

@@ -44,15 +44,15 @@ def stores(tmp_path: Path, written: list[dict]) -> list[RecordStore]:
     return find_stores(Storage(str(tmp_path)))
 
 
-def _id(one: dict) -> str:
-    return one["prediction_id"]
+def _id(answer: dict) -> str:
+    return answer["prediction_id"]
 
 
 def test_labels_are_joined_to_the_version_that_answered(
     book: LabelBook, written: list[dict], stores: list[RecordStore]
 ) -> None:
-    for one, label in zip(written, ("cataract", "cataract", "glaucoma", "cataract", "normal", "normal"), strict=True):
-        book.add(_id(one), label, "specialist-1", LATER)
+    for answer, label in zip(written, ("cataract", "cataract", "glaucoma", "cataract", "normal", "normal"), strict=True):
+        book.add(_id(answer), label, "specialist-1", LATER)
     joined = join(book.read(), stores)
     first = joined.versions["1"]
     assert (first.labelled, first.correct, first.unanswered, joined.waiting) == (4, 3, 1, 0)
@@ -76,8 +76,8 @@ def test_a_label_before_its_record_waits(tmp_path: Path, book: LabelBook, stores
 
 
 def test_a_window_takes_the_predictions_made_in_it(book: LabelBook, written: list[dict], stores: list[RecordStore]) -> None:
-    for one in written[:4]:
-        book.add(_id(one), "cataract", "specialist-1", LATER)
+    for answer in written[:4]:
+        book.add(_id(answer), "cataract", "specialist-1", LATER)
     joined = join(book.read(), stores, NOON + minutes(1), NOON + minutes(3))
     assert (joined.versions["1"].labelled, joined.waiting) == (2, 0)
     assert join(book.read(), stores, LATER).versions == {}
@@ -96,9 +96,9 @@ def test_reported_answers_are_counted_by_themselves() -> None:
     labels = ["normal"] * 4 + ["cataract", "glaucoma", "normal", "normal"]
     decisions = ["report"] * 6 + ["review", "retake"]
     columns = {"predicted_class": answered, "confidence": [0.9] * 8, "decision": decisions, "label": labels}
-    found = performance_of(pa.table(columns))
-    assert found.error_among_reported == Share.exact(np.arange(6) == 0)
-    assert found.missed == Share.exact(np.array([True, False]))
+    performance = performance_of(pa.table(columns))
+    assert performance.error_among_reported == Share.exact(np.arange(6) == 0)
+    assert performance.missed == Share.exact(np.array([True, False]))
     held_back = performance_of(pa.table(columns | {"decision": ["review"] * 8}))
     assert (held_back.error_among_reported, held_back.missed.value) == (None, 0.0)
     others = performance_of(pa.table(columns | {"predicted_class": ["b"] * 8, "label": ["a"] * 8}))
@@ -162,10 +162,10 @@ def test_a_csv_file_is_imported_once(book: LabelBook, written: list[dict], tmp_p
 
 def test_a_parquet_file_is_imported(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
     times = [datetime(2026, 3, 4, 8, tzinfo=UTC), None]
-    table = pa.table({"label": ["normal", "glaucoma"], "prediction_id": [_id(one) for one in written[:2]], "at": times})
+    table = pa.table({"label": ["normal", "glaucoma"], "prediction_id": [_id(record) for record in written[:2]], "at": times})
     papq.write_table(table, tmp_path / "labels.parquet")
     assert book.import_file(tmp_path / "labels.parquet", "importer", LATER) == Imported(2, [])
-    assert [book.read().current[_id(one)].at for one in written[:2]] == [times[0], LATER]
+    assert [book.read().current[_id(record)].at for record in written[:2]] == [times[0], LATER]
 
 
 def test_a_wrong_row_costs_itself_and_is_listed(book: LabelBook, written: list[dict], tmp_path: Path) -> None:
@@ -176,16 +176,16 @@ def test_a_wrong_row_costs_itself_and_is_listed(book: LabelBook, written: list[d
     file.write_bytes("\r\n".join(rows).encode("utf-16"))
     done = book.import_file(file, "importer", LATER)
     assert done.taken == 2
-    said = (
+    starts = (
         "line 3: prediction_id='17'",
         "line 4: label='drusen'",
         "line 5: label=''",
         "line 6: at='yesterday'",
         "line 7: has 5",
     )
-    assert len(done.refused) == len(said)
-    assert all(line.startswith(start) for line, start in zip(done.refused, said, strict=True))
-    assert {one: label.label for one, label in book.read().current.items()} == {
+    assert len(done.refused) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(done.refused, starts, strict=True))
+    assert {answer_id: label.label for answer_id, label in book.read().current.items()} == {
         _id(written[0]): "normal",
         _id(written[3]): "glaucoma",
     }
@@ -223,12 +223,12 @@ def test_files_that_hold_no_labels_are_explained(book: LabelBook, written: list[
 
 def test_labels_on_s3(s3_bucket: str) -> None:
     storage = Storage(f"{s3_bucket}/logs")
-    one = record(0)
-    storage.write(f"{MODEL}/1/20260301T12-p0.jsonl", json.dumps(one).encode() + b"\n")
+    answer = record(0)
+    storage.write(f"{MODEL}/1/20260301T12-p0.jsonl", json.dumps(answer).encode() + b"\n")
     (store,) = find_stores(storage)
     ingest(store, LATER)
     book = LabelBook(storage, MODEL)
-    book.add(_id(one), CLASSES[0], "specialist-1", LATER)
+    book.add(_id(answer), CLASSES[0], "specialist-1", LATER)
     assert join(book.read(), find_stores(storage)).versions["1"].accuracy.value == 1.0
 
 

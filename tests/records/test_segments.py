@@ -103,11 +103,11 @@ def _writer(folder: Path, clock: list[float], host: str = "", locks: bool = True
 
 
 def _sequences(store: RecordStore) -> dict[str, list[int]]:
-    held: dict[str, list[int]] = {}
+    stored: dict[str, list[int]] = {}
     for batch in store.read_batches(["process_id", "sequence"]):
         for row in batch.to_pylist():
-            held.setdefault(row["process_id"], []).append(row["sequence"])
-    return {process: sorted(numbers) for process, numbers in held.items()}
+            stored.setdefault(row["process_id"], []).append(row["sequence"])
+    return {process: sorted(numbers) for process, numbers in stored.items()}
 
 
 @pytest.mark.parametrize(
@@ -125,20 +125,20 @@ def _sequences(store: RecordStore) -> dict[str, list[int]]:
 def test_no_clock_loses_a_record(folder: Path, store: RecordStore, clocks: list[tuple[list[float], str]]) -> None:
     """Ingest runs again and again while real processes with such clocks answer, and none of it may fail."""
     with ExitStack() as stack:
-        writers = [stack.enter_context(_writer(folder, *one)) for one in clocks]
+        writers = [stack.enter_context(_writer(folder, *clock)) for clock in clocks]
         until = time.monotonic() + 0.8
         while time.monotonic() < until:
             ingest(store, datetime.now(UTC))
-        for one in writers:
-            one.stop()
+        for writer in writers:
+            writer.stop()
         ingest(store, datetime.now(UTC))
-        held = _sequences(store)
-        assert sorted(held.values(), key=len) == sorted((list(range(one.answered)) for one in writers), key=len)
+        sequences = _sequences(store)
+        assert sorted(sequences.values(), key=len) == sorted((list(range(writer.answered)) for writer in writers), key=len)
         assert len({path.name for path in folder.glob("*.jsonl")}) >= len(writers), "what is written to is not removed"
     state = ingest(store, datetime.now(UTC)).after
     assert (state.missing, state.lost_records, state.rejected, state.duplicates) == (0, 0, {}, 0)
     assert state.clock_jumps > 0
-    assert _sequences(store) == held
+    assert _sequences(store) == sequences
 
 
 @pytest.mark.parametrize("now", [timedelta(), timedelta(days=-400), timedelta(days=400)], ids=["now", "behind", "ahead"])
@@ -255,8 +255,8 @@ def test_a_writer_that_finds_its_file_held_takes_another_one(folder: Path, store
         log.append([{"n": 2}])
     names = sorted(path.name for path in folder.glob("*.jsonl"))
     assert names == sorted([segment.name, segment.name.replace(".jsonl", ".2.jsonl")])
-    found = Segments(store.storage, store.folder, datetime.now(UTC)).found
-    assert len({one.process for one in found}) == 1
+    segments = Segments(store.storage, store.folder, datetime.now(UTC)).listed
+    assert len({segment.process for segment in segments}) == 1
 
 
 def test_a_log_that_logrotate_has_renamed_is_read(folder: Path, store: RecordStore, caplog: pytest.LogCaptureFixture) -> None:

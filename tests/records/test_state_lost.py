@@ -35,7 +35,7 @@ def _ids(store: RecordStore) -> list[str]:
 
 
 def _ids_of(records: list[dict]) -> list[str]:
-    return sorted(one["prediction_id"] for one in records)
+    return sorted(record["prediction_id"] for record in records)
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_a_state_from_a_backup_that_is_older_than_the_records(
 ) -> None:
     old = (folder / "ingest.json").read_bytes()
     more = [record(n, LATER + timedelta(hours=1 + n), "p2") for n in range(runs)]
-    for one in more:
-        append(folder, one)
+    for line in more:
+        append(folder, line)
         ingest(store, LATER + timedelta(days=2))
     assert list(folder.glob("*.jsonl")) == []
     (folder / "ingest.json").write_bytes(old)
@@ -154,8 +154,8 @@ def test_a_damaged_parquet_file_costs_only_itself(
 ) -> None:
     days = [NOON + timedelta(days=n) for n in range(3)]
     written = [record(n, day) for n, day in enumerate(days) for _ in range(1)]
-    for one in written:
-        append(folder, one)
+    for line in written:
+        append(folder, line)
     ingest(store, days[-1] + timedelta(hours=2))
     path = folder / "records" / "date=2026-03-02" / "00000001.parquet"
     damage(path)
@@ -202,8 +202,8 @@ def test_a_segment_that_may_not_be_read_waits_and_the_others_do_not(
     folder: Path, store: RecordStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     written = [record(0), record(0, process="p1")]
-    for one in written:
-        append(folder, one)
+    for line in written:
+        append(folder, line)
     with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
         without_permission(patched, "20260301T12-p0.jsonl")
         assert ingest(store, LATER).records == 1

@@ -235,8 +235,8 @@ def test_the_drift_job_rolls_what_was_promoted_back_by_the_real_command(clinic: 
     actions = Actions(tmp_path / "actions", commands((), True), partial(version_in_production, timeout_seconds=5))
     actions.ask(Request("rollback", TINY, done.version, 7, "The answer to the canary photo is wrong."))
     (report,) = actions.advance(lambda model, version: True)
-    assert report.state == "done", report.said
-    assert f"{TINY} version 1 is in Production again, version {done.version} in Archived. No gate was run." in report.said
+    assert report.state == "done", report.sentence
+    assert f"{TINY} version 1 is in Production again, version {done.version} in Archived. No gate was run." in report.sentence
     assert version_in_production(TINY, 5) == "1"
     assert "The answer to the canary photo is wrong." in _tags(done.version)["rolled_back"]
 

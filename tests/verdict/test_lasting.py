@@ -15,7 +15,7 @@ from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference
 from eye_disease.verdict.explain import explain
-from eye_disease.verdict.lasting import ALONE, KEPT, LEVEL, Lasting, LastingDrift, Recent, RecentWindow
+from eye_disease.verdict.lasting import ALONE, LEVEL, MAX_WINDOWS, Lasting, LastingDrift, Recent, RecentWindow
 from eye_disease.verdict.limits import DriftLimits
 from eye_disease.verdict.verdict import judge
 from tests.support.drift_records import CLASSES, START, make_records
@@ -55,10 +55,10 @@ def judged(windows: tuple[RecentWindow, ...]) -> Lasting:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17, 40])
 def test_windows_without_drift_are_not_found(count: int) -> None:
-    found = judged(quiet()[:count])
-    assert found.merged is None
-    assert found.since is None
-    assert [check.level for check in found.checks] == ["ok"]
+    result = judged(quiet()[:count])
+    assert result.merged is None
+    assert result.since is None
+    assert [check.level for check in result.checks] == ["ok"]
 
 
 @pytest.mark.parametrize(("stream", "changes"), [("prob_cataract", {"mix": MORE_CATARACT}), ("sharpness", {"sharpness": 0.91})])
@@ -66,42 +66,42 @@ def test_a_weak_drift_is_found_within_ten_windows_and_dated(stream: str, changes
     drifting = tuple(window(i, **changes) for i in range(41, 51))
     at = next(i for i in range(1, 11) if judged(quiet() + drifting[:i]).merged is not None)
     assert at > 1
-    found = judged(quiet() + drifting)
-    assert found.checks[0].stream == stream
-    assert found.checks[0].level == "drift"
-    assert found.checks[0].windows > 1
-    assert f"the newest {found.checks[0].windows} windows together" in str(found.checks[0])
-    assert found.since is not None
-    assert abs(found.since.number - 41) <= 2
-    assert found.since.first_number <= 41 <= found.since.last_number
-    assert found.since.start == START + timedelta(hours=found.since.number)
-    assert found.merged is not None
-    assert found.merged.answered == found.checks[0].n == 100 * found.checks[0].windows
+    result = judged(quiet() + drifting)
+    assert result.checks[0].stream == stream
+    assert result.checks[0].level == "drift"
+    assert result.checks[0].windows > 1
+    assert f"the newest {result.checks[0].windows} windows together" in str(result.checks[0])
+    assert result.since is not None
+    assert abs(result.since.number - 41) <= 2
+    assert result.since.first_number <= 41 <= result.since.last_number
+    assert result.since.start == START + timedelta(hours=result.since.number)
+    assert result.merged is not None
+    assert result.merged.answered == result.checks[0].n == 100 * result.checks[0].windows
 
 
 def test_a_drift_from_the_first_window_on_is_found_too() -> None:
     drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(1, 31))
-    found = judged(drifting)
-    assert found.since is not None
-    assert found.since.number <= 3
-    assert not found.since.open
+    result = judged(drifting)
+    assert result.since is not None
+    assert result.since.number <= 3
+    assert not result.since.open
 
 
 def test_a_drift_that_is_over_is_not_told_for_as_long_as_it_is_kept() -> None:
     drifting = tuple(window(i, mix=MORE_CATARACT) for i in range(41, 81))
     assert judged(quiet() + drifting).merged is not None
     after = tuple(window(i) for i in range(81, 88))
-    found = judged(quiet() + drifting + after)
-    assert found.merged is None
-    assert [(check.level, "over by now" in str(check)) for check in found.checks] == [("ok", True)]
+    result = judged(quiet() + drifting + after)
+    assert result.merged is None
+    assert [(check.level, "over by now" in str(check)) for check in result.checks] == [("ok", True)]
 
 
 def test_small_windows_wait_for_each_other() -> None:
     few = tuple(window(i, n=10, sharpness=0.4) for i in range(1, 8))
     assert judged(few[:4]).checks == ()
-    found = judged(few)
-    assert found.checks[0].n >= LIMITS.min_predictions
-    assert found.merged is not None
+    result = judged(few)
+    assert result.checks[0].n >= LIMITS.min_predictions
+    assert result.merged is not None
 
 
 def test_limits_of_zero_leave_the_decision_to_chance() -> None:
@@ -110,8 +110,8 @@ def test_limits_of_zero_leave_the_decision_to_chance() -> None:
 
 
 def test_only_so_many_windows_are_looked_at() -> None:
-    many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(KEPT + 30))
-    assert judged(many) == judged(many[-KEPT:])
+    many = tuple(replace(quiet()[i % 40], number=i + 1) for i in range(MAX_WINDOWS + 30))
+    assert judged(many) == judged(many[-MAX_WINDOWS:])
 
 
 def test_the_verdict_tells_since_when_and_keeps_the_date() -> None:
@@ -122,16 +122,16 @@ def test_the_verdict_tells_since_when_and_keeps_the_date() -> None:
     assert (alone.status, alone.since) == ("ok", None)
     assert alone.lasting is not None
     assert alone.lasting < 1
-    found = judge(newest, reference(), LIMITS, recent=known, number=50)
-    assert (found.status, found.kind) == ("drift", "acquisition")
-    assert found.lasting is not None
-    assert found.lasting > 1
-    assert found.since is not None
-    assert abs(found.since.number - 41) <= 2
-    assert f"(acquisition shift), {found.since}: sharpness" in explain(found)[0]
-    assert found.to_json()["since"]["number"] == found.since.number
-    rest = Recent(drifting, replace(found.since, number=30))
-    assert judge(newest, reference(), LIMITS, recent=rest, number=50).since == replace(found.since, number=30)
+    result = judge(newest, reference(), LIMITS, recent=known, number=50)
+    assert (result.status, result.kind) == ("drift", "acquisition")
+    assert result.lasting is not None
+    assert result.lasting > 1
+    assert result.since is not None
+    assert abs(result.since.number - 41) <= 2
+    assert f"(acquisition shift), {result.since}: sharpness" in explain(result)[0]
+    assert result.to_json()["since"]["number"] == result.since.number
+    rest = Recent(drifting, replace(result.since, number=30))
+    assert judge(newest, reference(), LIMITS, recent=rest, number=50).since == replace(result.since, number=30)
 
 
 def test_the_level_holds_in_windows_without_drift() -> None:

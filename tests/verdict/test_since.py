@@ -23,9 +23,9 @@ def step(length: int, first: int, last: int | None = None, size: float = 0.25) -
 
 
 def test_the_beginning_is_found_and_its_interval_holds_what_it_promises() -> None:
-    found = [split(series(step(70, 61), seed)) for seed in range(200)]
-    assert found.count(None) <= 10, "a drift that goes on is taken for over in five of a hundred at most"
-    near = np.array([one for one in found if one])
+    result = [split(series(step(70, 61), seed)) for seed in range(200)]
+    assert result.count(None) <= 10, "a drift that goes on is taken for over in five of a hundred at most"
+    near = np.array([begun for begun in result if begun])
     assert (np.abs(near[:, 0] - 61) <= 2).mean() > 0.85
     assert ((near[:, 1] <= 61) & (near[:, 2] >= 61)).mean() >= 0.95
     assert (near[:, 2] - near[:, 1]).mean() < 8
@@ -40,17 +40,17 @@ def test_a_drift_that_is_over_is_none() -> None:
 
 def test_a_change_to_the_other_side_is_no_beginning_of_this_drift() -> None:
     means = step(60, 50, size=0.4) - step(60, 20, 40, size=0.4)
-    found = split(series(means, seed=3))
-    assert found is not None
-    assert abs(found[0] - 50) <= 3
+    result = split(series(means, seed=3))
+    assert result is not None
+    assert abs(result[0] - 50) <= 3
 
 
 def test_windows_of_all_sizes_and_empty_ones() -> None:
     n = np.array([500.0, 0.0, 20.0, 900.0, 0.0, 70.0, 400.0])
     means = np.array([0, 0, 0, 0, 0.5, 0.5, 0.5])
-    found = split(Series(n * means, n, 0.0, 1_000.0, 1.0, 1.0))
-    assert found is not None
-    assert found[0] in (4, 5)
+    result = split(Series(n * means, n, 0.0, 1_000.0, 1.0, 1.0))
+    assert result is not None
+    assert result[0] in (4, 5)
 
 
 def told(before: int, after: int, **more: bool) -> str:

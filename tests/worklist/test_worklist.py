@@ -19,8 +19,7 @@ from eye_disease.records.store import find_stores
 from eye_disease.registry.versions import FetchedVersion
 from eye_disease.verdict.realised import join
 from eye_disease.worklist.build import Worklist, WorklistError, build
-from eye_disease.worklist.candidates import candidates
-from eye_disease.worklist.choose import choose
+from eye_disease.worklist.candidates import candidates, choose
 from tests.support.browser import Browser, needs_chromium
 from tests.support.logs import CLASSES, MODEL, append, record
 from tests.support.servers import NAME, PROJECT
@@ -88,13 +87,13 @@ def test_candidates_are_the_photos_at_hand_answered_lately_without_a_label(clini
     clinic.take_in()
     clinic.book.add(labelled["prediction_id"], "normal", "grader", NOW)
     clinic.book.add(old["prediction_id"], "normal", "grader", NOW)
-    found = candidates(clinic.storage, MODEL, clinic.book.read(), _files(clinic), SINCE, {("2", "")})
-    assert list(found.index) == [wanted["image_sha256"]]
-    (row,) = found.to_dict("records")
+    photos = candidates(clinic.storage, MODEL, clinic.book.read(), _files(clinic), SINCE, {("2", "")})
+    assert list(photos.index) == [wanted["image_sha256"]]
+    (row,) = photos.to_dict("records")
     assert (row["prediction_id"], row["model_version"], row["disagree"]) == (two["prediction_id"], "2", True)
     assert row["margin"] == pytest.approx(0.6)
     assert row["drifted"]
-    assert gone["image_sha256"] not in found.index
+    assert gone["image_sha256"] not in photos.index
 
 
 def test_what_teaches_most_comes_and_the_lot_falls_on_any(clinic: Clinic) -> None:
@@ -102,40 +101,40 @@ def test_what_teaches_most_comes_and_the_lot_falls_on_any(clinic: Clinic) -> Non
     hard = [clinic.photo(**_even(cataract=0.51, normal=0.49)) for _ in range(6)]
     strange = clinic.photo(unfamiliar_camera=True, decision="review")
     clinic.take_in()
-    found = candidates(clinic.storage, MODEL, Labels({}, 0, 0), _files(clinic), SINCE)
+    photos = candidates(clinic.storage, MODEL, Labels({}, 0, 0), _files(clinic), SINCE)
     drawn = []
     for seed in range(60):
-        listed = choose(found, 8, np.random.default_rng(seed))
+        listed = choose(photos, 8, np.random.default_rng(seed))
         assert len(listed) == 8
         assert listed.index.is_unique
         assert listed["by_lot"].sum() == 2
         chosen = listed[~listed["by_lot"]]
         lot = set(listed.index[listed["by_lot"]])
-        difficult = {one["image_sha256"] for one in [*hard, strange]} - lot
+        difficult = {photo["image_sha256"] for photo in [*hard, strange]} - lot
         assert difficult <= set(chosen.index) or set(chosen.index) <= difficult
         drawn += list(lot)
-    share = np.mean([digest in {one["image_sha256"] for one in easy} for digest in drawn])
+    share = np.mean([digest in {photo["image_sha256"] for photo in easy} for digest in drawn])
     assert share == pytest.approx(40 / 47, abs=0.12), "each photo has the same chance"
     reasons = dict(zip(listed.index, listed["reason"], strict=True))
-    shown = [reasons[one["image_sha256"]] for one in hard if not listed["by_lot"].get(one["image_sha256"], True)]
+    shown = [reasons[digest["image_sha256"]] for digest in hard if not listed["by_lot"].get(digest["image_sha256"], True)]
     assert set(shown) == {"two classes are almost equally probable"}
 
 
 def test_fewer_photos_than_asked_for(clinic: Clinic) -> None:
     clinic.photo()
     clinic.take_in()
-    found = candidates(clinic.storage, MODEL, Labels({}, 0, 0), _files(clinic), SINCE)
-    assert len(choose(found, 60, np.random.default_rng(0))) == 1
+    photos = candidates(clinic.storage, MODEL, Labels({}, 0, 0), _files(clinic), SINCE)
+    assert len(choose(photos, 60, np.random.default_rng(0))) == 1
 
 
 def test_nothing_to_look_at_is_said(clinic: Clinic) -> None:
     clinic.photo()
-    with pytest.raises(WorklistError, match=r"(?s)None of the 1 photos in .*drift_job\.py run. takes"):
+    with pytest.raises(WorklistError, match=r"(?s)None of the 1 photos in .*drift_job\.py run. ingests"):
         clinic.build()
 
 
-def _label(one: dict[str, Any], label: str, chosen: str, at: datetime = NOW) -> Label:
-    return Label(one["prediction_id"], label, "grader", at, chosen)
+def _label(answer: dict[str, Any], label: str, chosen: str, at: datetime = NOW) -> Label:
+    return Label(answer["prediction_id"], label, "grader", at, chosen)
 
 
 def test_realised_accuracy_stays_that_of_all_photos(clinic: Clinic) -> None:
@@ -143,40 +142,47 @@ def test_realised_accuracy_stays_that_of_all_photos(clinic: Clinic) -> None:
     right = [clinic.photo() for _ in range(18)]
     wrong = [clinic.photo(**_even(cataract=0.51, normal=0.49)) for _ in range(2)]
     clinic.take_in()
-    statements = [_label(one, "cataract", DRAWN) for one in right[:9]] + [_label(wrong[0], "normal", DRAWN)]
+    statements = [_label(answer, "cataract", DRAWN) for answer in right[:9]] + [_label(wrong[0], "normal", DRAWN)]
     assert join(Labels.of(statements), find_stores(clinic.storage)).versions["1"].accuracy.value == 0.9
     statements += [_label(wrong[1], "normal", CHOSEN), _label(right[10], "cataract", CHOSEN)]
-    found = join(Labels.of(statements), find_stores(clinic.storage))
-    assert (found.versions["1"].labelled, found.versions["1"].accuracy.value, found.waiting) == (10, 0.9, 0)
+    joined = join(Labels.of(statements), find_stores(clinic.storage))
+    assert (joined.versions["1"].labelled, joined.versions["1"].accuracy.value, joined.waiting) == (10, 0.9, 0)
 
 
 def test_a_difficult_photo_on_which_the_lot_falls_later_counts(clinic: Clinic) -> None:
     hard, other = clinic.photo(), clinic.photo()
     clinic.take_in()
     labels = Labels.of([_label(hard, "normal", CHOSEN), _label(other, "normal", "")])
-    found = candidates(clinic.storage, MODEL, labels, _files(clinic), SINCE)
-    assert (list(found.index), list(found["judged"])) == ([hard["image_sha256"]], [True])
-    assert list(choose(found, 4, np.random.default_rng(0))["by_lot"]) == [True]
+    photos = candidates(clinic.storage, MODEL, labels, _files(clinic), SINCE)
+    assert (list(photos.index), list(photos["judged"])) == ([hard["image_sha256"]], [True])
+    assert list(choose(photos, 4, np.random.default_rng(0))["by_lot"]) == [True]
     again = _label(hard, "normal", DRAWN, NOW + timedelta(hours=1))
     assert Labels.of([_label(hard, "normal", CHOSEN), again]).representative().current.keys() == {hard["prediction_id"]}
     assert Labels.of([_label(hard, "normal", CHOSEN)]).representative().current == {}
 
 
 def test_why_a_photo_was_looked_at_is_kept_and_a_wrong_word_refused(clinic: Clinic, tmp_path: Path) -> None:
-    one, two, three = (clinic.photo() for _ in range(3))
+    first, second, third = (clinic.photo() for _ in range(3))
     clinic.take_in()
-    rows = [f"{one['prediction_id']},normal,{CHOSEN}", f"{two['prediction_id']},normal,", f"{three['prediction_id']},normal,x"]
+    rows = [
+        f"{first['prediction_id']},normal,{CHOSEN}",
+        f"{second['prediction_id']},normal,",
+        f"{third['prediction_id']},normal,x",
+    ]
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(["prediction_id,label,chosen", *rows]))
     done = clinic.book.import_file(file, "grader", NOW)
     assert done.taken == 2
     assert "chosen='x' is not known. Expected chosen, lot, or nothing." in done.refused[0]
-    held = clinic.book.read().current
-    assert {name: label.chosen for name, label in held.items()} == {one["prediction_id"]: CHOSEN, two["prediction_id"]: ""}
-    (kept,) = (clinic.log / MODEL / "_labels").iterdir()
-    assert '"chosen"' not in kept.read_text().splitlines()[1], "as releases before it read it"
+    current = clinic.book.read().current
+    assert {name: label.chosen for name, label in current.items()} == {
+        first["prediction_id"]: CHOSEN,
+        second["prediction_id"]: "",
+    }
+    (stored,) = (clinic.log / MODEL / "_labels").iterdir()
+    assert '"chosen"' not in stored.read_text().splitlines()[1], "as releases before it read it"
     with pytest.raises(FeedbackError):
-        file.write_text(f"prediction_id,label,chosen\n{one['prediction_id']},normal,1\n")
+        file.write_text(f"prediction_id,label,chosen\n{first['prediction_id']},normal,1\n")
         clinic.book.import_file(file, "grader", NOW)
 
 
@@ -193,7 +199,7 @@ def test_the_page_holds_no_file_name_and_asks_for_nothing(clinic: Clinic) -> Non
 
 @needs_chromium
 def test_a_specialist_works_through_it_with_the_keyboard(clinic: Clinic, tmp_path: Path) -> None:
-    made = {one["prediction_id"] for one in (clinic.photo(decision="review") for _ in range(6))}
+    made = {prediction_id["prediction_id"] for prediction_id in (clinic.photo(decision="review") for _ in range(6))}
     clinic.take_in()
     listed = clinic.build(limit=6, heatmaps_of=lambda version, files: [PNG] * len(files))
     assert (listed.photos, listed.by_lot, listed.without_heatmap) == (6, 2, 0)
@@ -226,7 +232,7 @@ def test_a_specialist_works_through_it_with_the_keyboard(clinic: Clinic, tmp_pat
         (ids[3][0], CLASSES[1]),
     ]
     assert [row["chosen"] for row in rows] == [ids[place][1] for place in (0, 1, 3)]
-    assert {one for one, _ in ids} == made
+    assert {prediction_id for prediction_id, _ in ids} == made
     taken = clinic.book.import_file(file, "grader-1", datetime.now(UTC))
     assert (taken.taken, taken.refused) == (3, [])
     assert {label.chosen for label in clinic.book.read().current.values()} <= {CHOSEN, DRAWN}

@@ -18,6 +18,7 @@ from eye_disease.conversion.agreement import MAX_DIFFERENCE
 from eye_disease.conversion.keras2_model import read_keras2
 from eye_disease.conversion.keras2_reader import ANSWERS, MODEL
 from eye_disease.conversion.known_layers import FOREIGN, OF_APPLICATIONS, known_objects
+from eye_disease.conversion.operations import has_operations, operations
 from model_code.custom_objects import objects_file, read_objects
 from model_code.model_error import ModelError
 
@@ -66,11 +67,13 @@ def as_keras3(source: Path, folder: Path, layers_file: Path | None = None) -> Pa
 
 
 def _of_keras3(source: Path, folder: Path, objects: dict[str, object], layers_file: Path | None) -> Path:
-    """The source; or, where it holds well-known layers that are not Keras' own, a file of it with those that are."""
+    """The source; or, where Keras itself would not read all that it holds, a `.keras` file of it, which it does."""
     if source.suffix not in (".keras", ".h5"):
         raise ModelError("its suffix is neither .keras nor .h5")
-    names = (*FOREIGN, *OF_APPLICATIONS) if source.suffix == ".h5" else FOREIGN
-    is_known = not any(f'"{name}"' in _architecture(source) for name in names)
+    names, architecture = FOREIGN, _architecture(source)
+    if is_h5 := source.suffix == ".h5":
+        names, objects = (*FOREIGN, *OF_APPLICATIONS), operations() | objects
+    is_known = not any(f'"{name}"' in architecture for name in names) and not (is_h5 and has_operations(architecture))
     made = folder / (f"own{source.suffix}" if is_known else "own.keras")
     if layers_file:
         shutil.copyfile(layers_file, objects_file(made))

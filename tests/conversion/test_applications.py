@@ -18,7 +18,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.mark.parametrize(
     ("family", "form", "suffix", "heatmap"),
-    [("MobileNet", "wrapped", ".h5", True), ("MobileNetV3Small", "whole", ".keras", False)],
+    [
+        ("MobileNet", "wrapped", ".h5", True),
+        ("MobileNetV3Small", "whole", ".keras", False),
+        ("MobileNetV3Small", "nested", ".h5", True),
+    ],
 )
 def test_an_application_is_served_by_litert(family: str, form: str, suffix: str, heatmap: bool, tmp_path: Path) -> None:
     (tmp_path / family).mkdir()

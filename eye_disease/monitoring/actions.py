@@ -3,7 +3,7 @@
 <folder>/<id>/request.json   what is to be done, and why
 <folder>/<id>/begun.json     and ended.json: see `eye_disease.monitoring.launch`
 <folder>/<id>/output.log     all that the command printed
-<folder>/<id>/closed.json    what came of it, once it was told
+<folder>/<id>/closed.json    what came of it, once it was reported
 <folder>/<step>.lock         held while a command of this kind runs
 
 Each request is run once, whatever is killed and when: with `begun.json` there it is never started again.
@@ -76,7 +76,7 @@ class Actions:
         self._write(request.id, "request", {"request": asdict(request)})
 
     def advance(self, is_raised: Callable[[str, str], bool]) -> Iterator[ActionOutcome]:
-        """Start what may start and notice what has ended; whoever has told of a report that is over calls `close`.
+        """Start what may start and notice what has ended. The caller reports each outcome, then calls `close`.
 
         is_raised: of (model, version); a request that has waited until the alarm was over is dropped.
         """
@@ -95,7 +95,7 @@ class Actions:
                 yield from self._start(request)
 
     def close(self, outcome: ActionOutcome) -> None:
-        """The end of a request was told."""
+        """Remember that the end of a request was reported."""
         if outcome.state != "started":
             self._write(outcome.request.id, "closed", {"state": outcome.state, "said": outcome.sentence})
 
@@ -153,7 +153,7 @@ class Actions:
         return f"What it printed is in {self._folder / request.id / 'output.log'}."
 
     def _open(self) -> list[Request]:
-        """Requests whose end was not told yet, oldest window first; a roll back before a command."""
+        """Requests whose end was not reported yet, oldest window first; a roll back before a command."""
         requests = []
         for name in self._files.folders():
             try:

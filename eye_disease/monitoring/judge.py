@@ -26,7 +26,7 @@ _LABELS_OF = timedelta(days=30)
 
 
 def is_silent(memory: VersionMemory, health: Health | None) -> bool:
-    """Whether nothing needs to be said of a window without predictions: that a version is silent is told once."""
+    """Whether a window without predictions needs no report: that a version is silent is reported once."""
     return memory.status in (None, "insufficient_data") and (health is None or health.up)
 
 

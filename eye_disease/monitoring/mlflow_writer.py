@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 _MODEL_TAG, _VERSION_TAG, _SENT_TAG = "monitoring.model", "monitoring.version", "monitoring.sent"
 _CHUNK = METRICS_PER_REQUEST
 _EVENTS = ("drift_status", "drift_alarm")
-"""Tags whose setting others are told of (registry webhooks): set only when they change."""
+"""Tags that trigger registry webhooks: set only when they change."""
 
 
 class MlflowWriter:

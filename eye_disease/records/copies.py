@@ -12,7 +12,7 @@ def original_of(store: RecordStore) -> tuple[str, str]:
     """(model, version) that the store's first record names; its own where there is none that can be read."""
     try:
         return _in_segments(store) or _in_parquet(store) or (store.model, store.version)
-    except (StoreError, StateFileError, OSError):  # whoever takes the log in names it
+    except (StoreError, StateFileError, OSError):  # ingest names it
         return store.model, store.version
 
 

@@ -69,7 +69,7 @@ def ingest(store: RecordStore, now: datetime, keep_days: int | None = None, seen
     """Ingest what the version's segments hold beyond the last run, remove closed segments, then expire old records.
 
     A run that is killed at any point changes nothing or all of what later runs and readers see. One run at a time: see
-    `eye_disease.common.lock`. seen_commit: the last commit that the caller knows of; a store whose state is lost goes on
+    `eye_disease.common.lock`. seen_commit: the last commit that the caller knows of; a store whose state is lost resumes
     from there. Raises StoreError, StateFileError, OSError.
     """
     before = current_state(store, seen_commit)
@@ -148,7 +148,7 @@ class _Run:
         (self.state.removing if left and offset == segment.size else self.state.offsets)[segment.name] = offset
 
     def _offset(self, name: str, size: int) -> int:
-        """Where to go on: the end of a line, or the start if the file is not the one that was read before."""
+        """Where to resume: the end of a line, or the start if the file is not the one that was read before."""
         offset = self._before.offsets.get(name, 0)
         whole = 0 < offset <= size and self._store.storage.read(f"{self._store.folder}/{name}", offset - 1, 1) == b"\n"
         return offset if whole else 0

@@ -45,14 +45,14 @@ class IngestState:
 class Sequences:
     """For every process the ranges of `sequence` that are held, which a process counts up from 0.
 
-    Ranges and not the last number alone: after a jump of its clock a process goes on in an older file.
+    Ranges and not the last number alone: after a jump of its clock a process continues in an older file.
     """
 
     def __init__(self, ranges: Mapping[str, Sequence[Sequence[int]]] | None = None) -> None:
         self._ranges = {process: np.array(pairs, np.int64).reshape(-1, 2) for process, pairs in (ranges or {}).items()}
 
     def admit(self, process_id: str, sequence: np.ndarray) -> np.ndarray:
-        """Take in records with these numbers, int (n,); returns bool (n,): True for those not held before."""
+        """Admit records with these numbers, int (n,); returns bool (n,): True for those not held before."""
         ranges = self._ranges.get(process_id, _NOTHING)
         at = np.searchsorted(ranges[:, 0], sequence, side="right") - 1
         known = (at >= 0) & (sequence <= ranges[at, 1]) if len(ranges) else np.zeros(len(sequence), bool)

@@ -16,7 +16,7 @@ _KEYS = pa.schema({"process_id": pa.string(), "sequence": pa.int64(), "lost_reco
 
 
 def current_state(store: RecordStore, seen_commit: int) -> IngestState:
-    """What ingest goes on from, with the leavings of a killed run removed.
+    """What ingest resumes from, with the files of a killed run removed.
 
     seen_commit: the last commit that the caller knows of. Raises StateFileError, StoreError, OSError.
     """

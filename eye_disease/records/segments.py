@@ -1,6 +1,6 @@
 """Segments: the files that served models append to, and which of them their writers have left.
 
-A writer holds a lock (flock) on the segment that it appends to, from before its first line until it goes on to another one or
+A writer holds a lock (flock) on the segment that it appends to, from before its first line until it moves to another one or
 ends, however it ends. That lock decides, and nobody's clock. It says nothing where it cannot be seen: in an object store, on
 a file system of several hosts that does not share locks, of an earlier release's writer. Such a segment is closed once the
 same process has written to another one after it, or it was silent for a day by the clock of the storage, which stamps every

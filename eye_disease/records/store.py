@@ -62,7 +62,7 @@ class StoreSnapshot:
     """Of every commit, in the order they came"""
 
     def snapshot(self) -> Self:
-        """Itself: whoever reads takes a store or a snapshot of it."""
+        """Itself: readers accept a store or a snapshot of it."""
         return self
 
     @property

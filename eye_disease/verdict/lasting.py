@@ -43,7 +43,7 @@ _ANY = 1e-6
 _RARE = 0.1
 """Share of a class below which what matters is a part of it"""
 _SHOWN = 5
-"""Findings of a scale that are told, the clearest ones"""
+"""Findings of a scale that are listed, the clearest ones"""
 _TELLS = 0.5
 """Share of its limit that a test on a single window must show to tell when it has begun"""
 

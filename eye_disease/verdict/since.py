@@ -19,7 +19,7 @@ Split = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Since:
-    """When a drift that goes on has begun."""
+    """When an ongoing drift began."""
 
     number: int
     """Of the first window that has it"""
@@ -78,7 +78,7 @@ def split(series: Series) -> Split | None:
     """Which windows the drift begins with; None if the newest ones have it no longer.
 
     Gaussian likelihood ratio of a segment against the reference and all other windows. The drift is over if a segment that has
-    ended explains the windows clearly better than any that goes on.
+    ended explains the windows clearly better than any ongoing one.
     """
     explained = _explained(series)
     ongoing = explained[:, -1]

@@ -26,16 +26,16 @@ def expected_answer(package: Path) -> dict[str, Any]:
 
 def write_expected_answer(package: Path, answer: Mapping[str, Any]) -> None:
     """Keep the compared columns of an answer as the expected one."""
-    kept = {name: value for name, value in answer.items() if name in COMPARED or name.startswith("prob_")}
-    (package / CANARY_ANSWER).write_text(json.dumps(kept, indent=2) + "\n")
+    compared = {name: value for name, value in answer.items() if name in COMPARED or name.startswith("prob_")}
+    (package / CANARY_ANSWER).write_text(json.dumps(compared, indent=2) + "\n")
 
 
 def differences(answer: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """What differs between an answer and the expected one, a sentence each; empty if they agree."""
-    found = []
+    sentences = []
     for name, value in expected.items():
-        given = answer.get(name)
-        both_numbers = isinstance(value, float) and isinstance(given, (int, float))
-        if not (abs(given - value) <= TOLERANCE if both_numbers else given == value):
-            found.append(f"{name} is {given!r}, expected {value!r}")
-    return found
+        actual = answer.get(name)
+        both_numbers = isinstance(value, float) and isinstance(actual, (int, float))
+        if not (abs(actual - value) <= TOLERANCE if both_numbers else actual == value):
+            sentences.append(f"{name} is {actual!r}, expected {value!r}")
+    return sentences

@@ -90,11 +90,11 @@ def _ask(worker: "subprocess.Popen[bytes]", data: bytes, request: bytes) -> Phot
     assert worker.stdin and worker.stdout
     worker.stdin.write(request + data)
     worker.stdin.flush()
-    told_size, pixels_size = REPLY.unpack(_read(worker.stdout, REPLY.size))
-    told = json.loads(_read(worker.stdout, told_size))
-    if "code" in told:
-        raise ImageError(told["code"], told["message"])
-    return Photo(Image.frombytes("RGB", told["size"], _read(worker.stdout, pixels_size)), **told["photo"])
+    reply_size, pixels_size = REPLY.unpack(_read(worker.stdout, REPLY.size))
+    reply = json.loads(_read(worker.stdout, reply_size))
+    if "code" in reply:
+        raise ImageError(reply["code"], reply["message"])
+    return Photo(Image.frombytes("RGB", reply["size"], _read(worker.stdout, pixels_size)), **reply["photo"])
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:

@@ -52,12 +52,12 @@ def _decode(data: bytes, working_side: int, max_pixels: int) -> bytes:
     except MemoryError:
         message = f"Decoding takes more than {MAX_DECODE_MEMORY // 2**20} MiB. Send a smaller photo."
         return _reply({"code": "image_too_many_pixels", "message": message})
-    told = {name: value for name, value in vars(photo).items() if name != "image"}
-    return _reply({"size": photo.image.size, "photo": told}, photo.image.tobytes())
+    fields = {name: value for name, value in vars(photo).items() if name != "image"}
+    return _reply({"size": photo.image.size, "photo": fields}, photo.image.tobytes())
 
 
-def _reply(told: dict[str, Any], pixels: bytes = b"") -> bytes:
-    body = json.dumps(told).encode()
+def _reply(header: dict[str, Any], pixels: bytes = b"") -> bytes:
+    body = json.dumps(header).encode()
     return REPLY.pack(len(body), len(pixels)) + body + pixels
 
 

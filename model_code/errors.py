@@ -11,8 +11,8 @@ __all__ = ["ERROR_CODES", "BusyError", "ImageError", "InferenceLogError", "Reque
 class SettingError(ValueError):
     """A setting with a wrong value: names the setting, the value given and what is allowed."""
 
-    def __init__(self, name: str, given: str, allowed: str) -> None:
-        super().__init__(f"Setting {name}={given!r} is not valid. Allowed: {allowed}.")
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"Setting {name}={value!r} is not valid. Allowed: {allowed}.")
 
 
 class _FixedMessage(MlflowException):

@@ -12,15 +12,15 @@ def flattened(model: keras.Model) -> keras.Model:
         return model
     copies: dict[int, tuple[keras.Operation, keras.Operation]] = {}
     """Identity of an operation -> it and its copy, which every call of it shares."""
-    given: dict[int, Any] = {}
+    outputs: dict[int, Any] = {}
     """Identity of a copy, or of a model -> what its last call gave."""
 
     def copied(operation: keras.Operation) -> keras.Operation:
         if _is_graph(operation):
             return operation  # `called` goes into it
         if id(operation) not in copies:
-            taken = {tensor.name for tensor in model.inputs} | {copy.name for _, copy in copies.values()}
-            copies[id(operation)] = operation, _copy(operation, taken)
+            names = {tensor.name for tensor in model.inputs} | {copy.name for _, copy in copies.values()}
+            copies[id(operation)] = operation, _copy(operation, names)
         return copies[id(operation)][1]
 
     def called(operation: keras.Operation, *args: Any, **kwargs: Any) -> Any:
@@ -28,10 +28,10 @@ def flattened(model: keras.Model) -> keras.Model:
             graph = keras.Model(operation.inputs[0], operation.outputs[0])
             # What it returns has a graph of its own; the tensors of ours are what the calls within have given.
             keras.models.clone_model(graph, args[0], clone_function=copied, call_function=called)
-            given[id(operation)] = given[id(copied(graph.outputs[0]._keras_history.operation))]
+            outputs[id(operation)] = outputs[id(copied(graph.outputs[0]._keras_history.operation))]
         else:
-            given[id(operation)] = operation(*args, **kwargs)
-        return given[id(operation)]
+            outputs[id(operation)] = operation(*args, **kwargs)
+        return outputs[id(operation)]
 
     flat = keras.models.clone_model(model, clone_function=copied, call_function=called)
     for operation, copy in copies.values():
@@ -47,13 +47,13 @@ def _is_graph(operation: keras.Operation) -> bool:
 
 def _models_in(model: keras.Model) -> list[keras.Model]:
     """At any depth."""
-    found = [operation for operation in model.operations if _is_graph(operation)]
-    return found + [deeper for model in found for deeper in _models_in(keras.Model(model.inputs, model.outputs))]
+    models = [operation for operation in model.operations if _is_graph(operation)]
+    return models + [deeper for model in models for deeper in _models_in(keras.Model(model.inputs, model.outputs))]
 
 
-def _copy(operation: keras.Operation, taken: set[str]) -> keras.Operation:
+def _copy(operation: keras.Operation, names: set[str]) -> keras.Operation:
     """A new one, without weights yet, under its own name or that with underscores."""
     config, name = operation.get_config(), operation.name
-    while name in taken:
+    while name in names:
         name += "_"
     return type(operation).from_config(config | {"name": name})

@@ -71,9 +71,7 @@ def check_shape(model: keras.Model, classes: tuple[str, ...], input_size: int) -
             f"(or besides the output of a layer Dense(1) named {OTHER_FINDING})."
         )
     shape = tuple(model.inputs[0].shape)[1:]
-    if len(shape) != 3 or any(
-        given not in (None, size) for given, size in zip(shape, (input_size, input_size, 3), strict=True)
-    ):
+    if len(shape) != 3 or any(side not in (None, size) for side, size in zip(shape, (input_size, input_size, 3), strict=True)):
         raise ModelError(f"The model takes images of shape {shape}. Expected {(input_size, input_size, 3)}; see --image-size.")
     outputs = tuple(model.outputs[0].shape)[1:]
     if outputs != (len(classes),):
@@ -166,8 +164,8 @@ class Style(keras.layers.Layer):
 
 def _unused(name: str, model: keras.Model) -> str:
     """`name`, with as many underscores after it as make it no operation's of the model."""
-    taken = {operation.name for operation in model.operations}
-    while name in taken:
+    names = {operation.name for operation in model.operations}
+    while name in names:
         name += "_"
     return name
 
@@ -184,7 +182,7 @@ def _early_map(model: keras.Model) -> keras.KerasTensor | None:
     ]
     if side is None or not maps:
         return None
-    size = min((tensor.shape[1] for tensor in maps), key=lambda found: abs(found - side / 16))
+    size = min((tensor.shape[1] for tensor in maps), key=lambda width: abs(width - side / 16))
     if not side / 24 <= size <= side / 6:
         return None
     fitting = [tensor for tensor in maps if tensor.shape[1] == size]

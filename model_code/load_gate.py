@@ -67,10 +67,10 @@ class LoadGate:
             nonlocal left
             with self._lock:
                 now = time.monotonic()
-                taken, self._moment = now - self._moment, now
+                seconds, self._moment = now - self._moment, now
                 left -= 1
                 self._photos -= 1
-                self._mean_seconds = _updated(self._mean_seconds, taken)
+                self._mean_seconds = _updated(self._mean_seconds, seconds)
 
         self._leave_queue(_TICKET.get())
         with self._lock:

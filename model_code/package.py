@@ -92,7 +92,7 @@ class ModelFacts:
             stored = json.loads(path.read_text())
             stored["classes"] = tuple(stored["classes"])
             stored["recipe"] = Recipe(**stored["recipe"])
-            for name, read in (("other_finding", lambda kept: OtherFinding(**kept)), ("promise", Promise.from_dict)):
+            for name, read in (("other_finding", lambda fields: OtherFinding(**fields)), ("promise", Promise.from_dict)):
                 if stored.get(name) is not None:
                     stored[name] = read(stored[name])
             return cls(**stored)

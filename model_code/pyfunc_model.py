@@ -75,10 +75,10 @@ class EyeDiseaseModel(PythonModel):
         InferenceLogError (the log is required and cannot be written).
         """
         self._require_answerable(model_input)
-        given = {name: value for name, value in (params or {}).items() if value is not None}
-        asked = PARAMS | given
-        answered = self._classify(model_input, asked["explain"])
-        if asked["strict"]:
+        values = {name: value for name, value in (params or {}).items() if value is not None}
+        options = PARAMS | values
+        answered = self._classify(model_input, options["explain"])
+        if options["strict"]:
             _refuse_bad_rows(answered)
         self._log.append([self._record(photo) for photo in answered])
         if self._is_served:
@@ -131,7 +131,7 @@ def _texts(table: pd.DataFrame, column: str) -> list[str | None]:
 
 
 def _refuse_bad_rows(answered: list[Answered]) -> None:
-    bad = [(i, one.answer) for i, one in enumerate(answered) if one.answer["error_code"]]
+    bad = [(i, photo.answer) for i, photo in enumerate(answered) if photo.answer["error_code"]]
     if bad:
         shown = "; ".join(f"row {i}: {answer['error_code']}: {answer['error']}" for i, answer in bad[:5])
         raise StrictRequestError(f"{len(bad)} of {len(answered)} rows are bad and `strict` was asked for. {shown}")

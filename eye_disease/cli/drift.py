@@ -16,9 +16,8 @@ from eye_disease.common.progress import Progress
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import compare
-from eye_disease.comparison.limits import CompareLimits
-from eye_disease.comparison.report import text
-from eye_disease.comparison.writer import write_comparison
+from eye_disease.comparison.decision import CompareLimits
+from eye_disease.comparison.report import text, write_comparison
 from eye_disease.monitoring.exporter import start_exporter
 from eye_disease.monitoring.job import DriftJob, Outcome
 from eye_disease.monitoring.mlflow_writer import MlflowWriter

@@ -6,9 +6,8 @@ from mlflow import MlflowClient
 from eye_disease.cli import command
 from eye_disease.cli.parser import Parser
 from eye_disease.common.errors import UserError
-from eye_disease.common.mlflow_client import experiment_id, experiment_name
+from eye_disease.common.mlflow_client import experiment_id, experiment_name, experiment_page, model_page
 from eye_disease.common.text import clean
-from eye_disease.common.ui_pages import experiment_page, model_page
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.registry.versions import list_versions
 from model_code.schema import MODEL_NAME

@@ -16,13 +16,12 @@ from eye_disease.cli.main import COMMANDS
 from eye_disease.cli.retrain import REFUSED_EXIT_STATUS
 from eye_disease.common.errors import BusyError, TrackingUnavailableError
 from eye_disease.common.paths import IMPORT_ROOT
-from eye_disease.comparison.limits import CompareLimits
+from eye_disease.comparison.decision import CompareLimits
 from eye_disease.monitoring.metrics import PREDICTION_METRICS, WINDOW_METRICS
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.tags import RUN_TAGS, VERSION_TAGS
-from eye_disease.retraining.run import TooFewLabelsError
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.run import RetrainSettings, TooFewLabelsError
 from eye_disease.serving.settings import RegistrySettings
 from eye_disease.training.loop import Schedule
 from eye_disease.verdict.limits import DriftLimits

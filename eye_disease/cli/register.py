@@ -16,9 +16,8 @@ from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.common.text import one_line
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.history.view import held_at, read_time, review, table
-from eye_disease.registry.names import check_name
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.register import register_package, score_photo
+from eye_disease.registry.register import check_name, register_package, score_photo
 from eye_disease.registry.versions import STAGES, list_versions
 from eye_disease.serving.settings import RegistrySettings
 from model_code.preprocessing import RESIZES, SCALINGS, Recipe

@@ -10,8 +10,7 @@ from eye_disease.cli import command
 from eye_disease.cli.parser import Parser
 from eye_disease.common.paths import CANARY
 from eye_disease.monitoring.settings import MonitoringSettings
-from eye_disease.retraining.run import GENTLE, Retrained, Retraining, retrain
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.run import GENTLE, Retrained, Retraining, RetrainSettings, retrain
 from eye_disease.training.loop import Schedule
 from model_code.schema import MODEL_NAME
 

@@ -28,20 +28,20 @@ def _heatmaps(model: Any, photos: list[str]) -> list[str | None]:
     """One photo at a time, so that memory does not grow with their number."""
     import pandas as pd
 
-    made = []
+    pictures = []
     for photo in photos:
         row = model.predict(pd.DataFrame({"image": [Path(photo).read_bytes()]}), params={"explain": True}).iloc[0].to_dict()
-        made.append(row.get("heatmap_png") or None)
-    return made
+        pictures.append(row.get("heatmap_png") or None)
+    return pictures
 
 
-def _said(folder: str, asked: str) -> dict[str, Any]:
+def _reply(folder: str, option: str) -> dict[str, Any]:
     import mlflow
 
     model = mlflow.pyfunc.load_model(folder)
-    if asked == "--heatmaps":
+    if option == "--heatmaps":
         return {"heatmaps": _heatmaps(model, json.load(sys.stdin))}
-    if asked != "--canary":
+    if option != "--canary":
         return {"answer": _answer(model, sys.stdin.buffer.read())}
     from model_code.canary import canary_photo, differences, expected_answer  # the model's own, see above
 
@@ -55,12 +55,12 @@ def main() -> None:
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what models and libraries print is no part of the answer
     try:
-        said = _said(folder, *(options or [""]))
+        reply = _reply(folder, *(options or [""]))
     except Exception as error:  # whatever a model raises, the caller is told in a line
         lines = str(error).strip().splitlines() or [""]
-        said = {"error": f"{type(error).__name__}: {lines[0]}"}
+        reply = {"error": f"{type(error).__name__}: {lines[0]}"}
     with output:
-        json.dump(said, output)
+        json.dump(reply, output)
 
 
 if __name__ == "__main__":

@@ -23,15 +23,15 @@ def prepare(env: MutableMapping[str, str]) -> None:
     """
     env.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     env.update(without_proxy(env))
-    if found := _TRACKING_LOGIN.fullmatch(env.get("MLFLOW_TRACKING_URI", "").strip()):
-        env["MLFLOW_TRACKING_USERNAME"], env["MLFLOW_TRACKING_PASSWORD"] = unquote(found["user"]), unquote(found["password"])
-        env["MLFLOW_TRACKING_URI"] = found["scheme"] + found["address"]
+    if login := _TRACKING_LOGIN.fullmatch(env.get("MLFLOW_TRACKING_URI", "").strip()):
+        env["MLFLOW_TRACKING_USERNAME"], env["MLFLOW_TRACKING_PASSWORD"] = unquote(login["user"]), unquote(login["password"])
+        env["MLFLOW_TRACKING_URI"] = login["scheme"] + login["address"]
 
 
 def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
     """The variables that keep loopback away from the proxy of `env`; what they held before stays."""
-    held = [host.strip() for host in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if host.strip()]
-    value = "*" if "*" in held else ",".join(dict.fromkeys([*held, *_LOOPBACK]))  # `*` counts only if it stands alone
+    hosts = [host.strip() for host in (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",") if host.strip()]
+    value = "*" if "*" in hosts else ",".join(dict.fromkeys([*hosts, *_LOOPBACK]))  # `*` counts only if it stands alone
     return {"no_proxy": value, "NO_PROXY": value}
 
 

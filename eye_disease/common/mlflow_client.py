@@ -1,4 +1,4 @@
-"""All that this project knows of MLflow's client beyond its documentation: how it waits, how it fails, who it says it is."""
+"""What this project knows of MLflow beyond its documentation: how its client waits and fails, who it says it is, its pages."""
 
 import getpass
 import os
@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import mlflow
 from mlflow import MlflowClient
@@ -37,6 +38,9 @@ _CAUSES = re.compile(
 """How the libraries below MLflow's client name what went wrong, somewhere in their text."""
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 
+_WORKFLOW = "workflowType=machine_learning"
+"""Of a page's address. Without it MLflow 3.17 shows whichever side it showed last, at first the one for language models."""
+
 
 def experiment_name(env: Mapping[str, str] | None = None) -> str:
     """MLFLOW_EXPERIMENT_NAME: where runs of this project go."""
@@ -48,20 +52,20 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
     Raises TrackingUnavailableError if it was deleted, MlflowException.
     """
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         try:
             return str(client.create_experiment(name, tags=_KIND))
         except MlflowException as error:
             if error.error_code != _EXISTS:
                 raise
             return experiment_id(client, name)  # somebody else was first
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingUnavailableError(
             f"The experiment {one_line(name)} was deleted. Restore it: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 @contextmanager
@@ -102,9 +106,9 @@ def is_unanswered(error: MlflowException) -> bool:
 
 def unanswered(error: Exception) -> str:
     """That the server does not answer, with its address and the cause, in a sentence."""
-    said = str(error)
-    address = re.search(r"API request to (https?://[^/\s]+)", said)
-    causes = _CAUSES.findall(said)
+    message = str(error)
+    address = re.search(r"API request to (https?://[^/\s]+)", message)
+    causes = _CAUSES.findall(message)
     where = address[1] if address else mlflow.get_tracking_uri()
     return f"MLflow at {hide_secrets(where)} does not answer ({causes[-1] if causes else first_line(error)})."
 
@@ -135,3 +139,22 @@ def kind_of(error: MlflowException) -> type[TrackingUnavailableError]:
     if error.error_code == MISSING:
         return TrackingMissingError
     return TrackingRefusedError if error.error_code in _REFUSALS else TrackingUnavailableError
+
+
+def experiment_page(server: str, experiment: str) -> str:
+    """The runs of an experiment. server: address of the tracking server; experiment: its id."""
+    return f"{_pages(server)}/experiments/{experiment}?{_WORKFLOW}"
+
+
+def run_page(server: str, experiment: str, run_id: str, artifact: str = "") -> str:
+    """A run, or one of its artifacts as it is seen."""
+    return f"{_pages(server)}/experiments/{experiment}/runs/{run_id}{f'/artifacts/{artifact}' if artifact else ''}?{_WORKFLOW}"
+
+
+def model_page(server: str, name: str, version: str = "") -> str:
+    """A registered model, or one version of it."""
+    return f"{_pages(server)}/models/{quote(name, safe='')}{f'/versions/{version}' if version else ''}?{_WORKFLOW}"
+
+
+def _pages(server: str) -> str:
+    return f"{hide_secrets(server).rstrip('/')}/#"

@@ -37,8 +37,8 @@ class CanaryError(UserError):
 
 def environment(records: Path | str) -> dict[str, str]:
     """Of a process that a version is tried in: this one's, with an inference log elsewhere, since a trial is no traffic."""
-    kept = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    return kept | {"INFERENCE_LOG_DIR": str(records), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return inherited | {"INFERENCE_LOG_DIR": str(records), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def ask(folder: Path, photo: bytes, timeout_seconds: float = 300) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def heatmaps(folder: Path, photos: Sequence[Path], timeout_seconds: float = 1800
     Raises ModelProcessError.
     """
     names = json.dumps([str(photo.absolute()) for photo in photos]).encode()
-    made: list[str | None] = _run([str(folder.absolute()), "--heatmaps"], names, timeout_seconds)["heatmaps"]
-    return made
+    pictures: list[str | None] = _run([str(folder.absolute()), "--heatmaps"], names, timeout_seconds)["heatmaps"]
+    return pictures
 
 
 def require_canary(folder: Path, timeout_seconds: float = 300) -> None:
@@ -63,16 +63,16 @@ def require_canary(folder: Path, timeout_seconds: float = 300) -> None:
     Raises CanaryError if they differ, ModelProcessError if it cannot be loaded (which it refuses as well where it notices
     a wrong answer itself).
     """
-    if found := _run([str(folder.absolute()), "--canary"], b"", timeout_seconds)["differences"]:
-        raise CanaryError(f"The model's answer to its canary photo is wrong: {'; '.join(found)}")
+    if wrong := _run([str(folder.absolute()), "--canary"], b"", timeout_seconds)["differences"]:
+        raise CanaryError(f"The model's answer to its canary photo is wrong: {'; '.join(wrong)}")
 
 
-def _run(arguments: list[str], given: bytes, timeout_seconds: float) -> dict[str, Any]:
+def _run(arguments: list[str], stdin: bytes, timeout_seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             done = subprocess.run(
                 [sys.executable, "-P", str(_ASK_MODEL), *arguments],
-                input=given,
+                input=stdin,
                 cwd=scratch,
                 env=environment(Path(scratch) / "records"),
                 capture_output=True,
@@ -82,10 +82,10 @@ def _run(arguments: list[str], given: bytes, timeout_seconds: float) -> dict[str
         except subprocess.TimeoutExpired as error:
             raise ModelProcessError(f"The model gave no answer within {timeout_seconds:g} s.") from error
     try:
-        said: dict[str, Any] = json.loads(done.stdout)
+        reply: dict[str, Any] = json.loads(done.stdout)
     except ValueError:  # it was killed, or a library ended the process
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
         raise ModelProcessError(f"The model's process ended with status {done.returncode}: {lines[-1][:300]}") from None
-    if "error" in said:
-        raise ModelProcessError(f"The model cannot be loaded, or fails: {said['error'][:500]}")
-    return said
+    if "error" in reply:
+        raise ModelProcessError(f"The model cannot be loaded, or fails: {reply['error'][:500]}")
+    return reply

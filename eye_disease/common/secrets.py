@@ -27,10 +27,10 @@ def hide_secrets(text: object, env: Mapping[str, str] | None = None) -> str:
 
     env: os.environ if not given. A URL without its login still is the same address.
     """
-    found = _LOGIN.sub("", str(text))
+    shown = _LOGIN.sub("", str(text))
     for secret in _secrets(os.environ if env is None else env):
-        found = found.replace(secret, _HIDDEN)
-    return found
+        shown = shown.replace(secret, _HIDDEN)
+    return shown
 
 
 def split_login(url: str) -> tuple[str, str | None]:
@@ -62,7 +62,7 @@ def hide_everywhere() -> None:
         for handler in logger.handlers:
             handler.addFilter(SecretsHidden())
     sys.excepthook = _print_hidden
-    threading.excepthook = lambda what: _print_hidden(what.exc_type, what.exc_value, what.exc_traceback)
+    threading.excepthook = lambda failure: _print_hidden(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
 
 def _print_hidden(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

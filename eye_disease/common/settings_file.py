@@ -22,8 +22,8 @@ class SettingsFileError(UserError):
 
 def settings_file(env: Mapping[str, str]) -> Path | None:
     """The file that the commands read; None: none."""
-    given = env.get(LOCATION, "").strip()
-    return None if given.lower() == "none" else Path(given).expanduser() if given else SETTINGS_FILE
+    location = env.get(LOCATION, "").strip()
+    return None if location.lower() == "none" else Path(location).expanduser() if location else SETTINGS_FILE
 
 
 def read(path: Path) -> dict[str, str]:
@@ -34,15 +34,15 @@ def read(path: Path) -> dict[str, str]:
         return {}
     except UnicodeDecodeError as error:
         raise SettingsFileError(f"{path} is not text. {_MEND}") from error
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         name, separator, value = line.partition("=")
         if not line.strip() or line.startswith("#"):
             continue
         if not separator or name not in NAMES:
             raise SettingsFileError(f"Line {number} of {path}: expected NAME=value, with a name of {', '.join(NAMES)}. {_MEND}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def apply(env: MutableMapping[str, str]) -> dict[str, str]:
@@ -52,17 +52,17 @@ def apply(env: MutableMapping[str, str]) -> dict[str, str]:
     Raises SettingsFileError, OSError.
     """
     path = settings_file(env)
-    held = read(path) if path else {}
+    stored = read(path) if path else {}
     own = env.get("MLFLOW_TRACKING_URI", "").strip()
-    if own and not _same_server(own, held.get("MLFLOW_TRACKING_URI", "")):
+    if own and not _same_server(own, stored.get("MLFLOW_TRACKING_URI", "")):
         return {}
-    new = {name: value for name, value in held.items() if not env.get(name, "").strip()}
+    new = {name: value for name, value in stored.items() if not env.get(name, "").strip()}
     env.update(new)
     return new
 
 
-def _same_server(one: str, other: str) -> bool:
-    return _plain(one) == _plain(other)
+def _same_server(first: str, second: str) -> bool:
+    return _plain(first) == _plain(second)
 
 
 def _plain(uri: str) -> str:

@@ -49,12 +49,12 @@ def read_table(path: Path, needed: Collection[str]) -> Table:
     if not path.is_file():
         raise TableError(f"{path} is not a file. Expected a CSV, .xlsx or Parquet file with {_listed(needed)}.")
     try:
-        found = _of_bytes(path.read_bytes(), needed)
+        table = _of_bytes(path.read_bytes(), needed)
     except TableError as error:
         raise TableError(f"{path}: {error}. Expected {_listed(needed)} in a CSV, .xlsx or Parquet file.") from error
-    if found.rows.empty and not found.bad:
+    if table.rows.empty and not table.bad:
         raise TableError(f"{path} has a header and no rows below it. Expected rows with {_listed(needed)}.")
-    return found
+    return table
 
 
 def some(items: Iterable[object]) -> str:
@@ -74,14 +74,14 @@ def _of_bytes(data: bytes, needed: Collection[str]) -> Table:
         return _of_parquet(data, needed)
     if data.startswith(b"PK"):
         return _first_fitting(_sheets(data), needed, "row")
-    for start, what in _NO_TABLE.items():
+    for start, kind in _NO_TABLE.items():
         if data.lstrip().startswith(start):
-            raise TableError(f"the file is {what}")
+            raise TableError(f"the file is {kind}")
     text = decode_text(data)
     if "\0" in text:
         raise TableError("the file is not text, and no workbook or Parquet file either")
-    found = [split_cells(below, delimiter, first_line) for delimiter, first_line, below in readings(text)]
-    return _first_fitting(found, needed, "line")
+    candidates = [split_cells(below, delimiter, first_line) for delimiter, first_line, below in readings(text)]
+    return _first_fitting(candidates, needed, "line")
 
 
 def _sheets(data: bytes) -> list[Reading]:
@@ -117,17 +117,17 @@ def _of_parquet(data: bytes, needed: Collection[str]) -> Table:
     return _first_fitting([Reading(cells)], needed, "row")
 
 
-def _first_fitting(found: list[Reading], needed: Collection[str], kind: str) -> Table:
+def _first_fitting(candidates: list[Reading], needed: Collection[str], kind: str) -> Table:
     """The first of several readings of a file that has the columns needed. Raises TableError if none has."""
-    for reading in found:
+    for reading in candidates:
         for position, (_, row) in enumerate(reading.cells[:_HEADER_WITHIN]):
             if set(needed) <= set(map(_name, row)):
                 if reading.problem:
                     raise TableError(reading.problem)
                 return _table([_name(cell) for cell in row], reading.cells[position + 1 :], kind)
-    if not any(reading.cells or reading.problem for reading in found):
+    if not any(reading.cells or reading.problem for reading in candidates):
         raise TableError("the file is empty")
-    headers = [{_name(cell) for cell in reading.cells[0][1]} for reading in found if reading.cells]
+    headers = [{_name(cell) for cell in reading.cells[0][1]} for reading in candidates if reading.cells]
     missing = min((set(needed) - header for header in headers), key=len, default=set(needed))
     raise TableError(f"it lacks the columns {sorted(missing)}")
 

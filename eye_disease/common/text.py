@@ -27,8 +27,8 @@ def one_line(text: object, longest: int | None = None) -> str:
     """`text` as one line of readable characters, at most `longest` of them; what is left out at the end becomes `...`."""
     plain = _ESCAPES.sub("", str(text))
     spaced = "".join(" " if char.isspace() else char for char in plain)
-    seen = "".join(char for char in spaced if char == " " or unicodedata.category(char) not in _UNSEEN)
-    line = re.sub(r" {2,}", " ", seen).strip()
+    visible = "".join(char for char in spaced if char == " " or unicodedata.category(char) not in _UNSEEN)
+    line = re.sub(r" {2,}", " ", visible).strip()
     return line if longest is None or len(line) <= longest else f"{line[: longest - 3].rstrip()}..."
 
 
@@ -39,5 +39,5 @@ def clean(text: object, longest: int = 120) -> str:
     for showing, never for telling apart.
     """
     shown = one_line(text, longest).translate(_LOOK_ALIKE)
-    shown = _ADDRESS.sub(lambda found: chr(ord(found[0]) + 0xFEE0), shown)
+    shown = _ADDRESS.sub(lambda match: chr(ord(match[0]) + 0xFEE0), shown)
     return shown or ("(unreadable)" if str(text) else "")

@@ -9,11 +9,10 @@ import pyarrow as pa
 
 from eye_disease.common.errors import UserError
 from eye_disease.common.lock import only_run
-from eye_disease.comparison.decision import Decision, decide
-from eye_disease.comparison.limits import CompareLimits
+from eye_disease.comparison.decision import CompareLimits, Decision, decide
 from eye_disease.comparison.photo_answers import PhotoAnswers, read_photo_answers
-from eye_disease.evaluation.anytime import Outcomes
 from eye_disease.evaluation.multiple import holm
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.evaluation.shares import Share
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
@@ -93,8 +92,8 @@ def compare(
     notes = [f"The two had different photos ({unalike}): only those that both had are evidence."] if unalike else []
 
     def outcomes(label: str | None = None) -> Outcomes:
-        found = answers.outcomes(label)
-        return found.paired_only() if unalike else found
+        every = answers.outcomes(label)
+        return every.paired_only() if unalike else every
 
     memory = Memories(settings.state_dir).read(model, challenger)
     objections = _objections(sides[1][0], drift_limits)
@@ -120,12 +119,12 @@ def _stores(storage: Storage, model: str, versions: tuple[str, str], now: dateti
     """Of the two versions, with all that the log holds taken in."""
     if versions[0] == versions[1]:
         raise CompareError(f"Version {versions[0]} cannot be compared with itself. Expected two versions.")
-    found = {store.version: store for store in find_stores(storage) if store.model == model}
+    by_version = {store.version: store for store in find_stores(storage) if store.model == model}
     for version in versions:
-        if version not in found or ingest(found[version], now).after.records == 0:
-            held = ", ".join(found) or "no version"
-            raise CompareError(f"{storage.location} has no records of {model} version {version}; it has some of {held}.")
-    stores = [found[version] for version in versions]
+        if version not in by_version or ingest(by_version[version], now).after.records == 0:
+            present = ", ".join(by_version) or "no version"
+            raise CompareError(f"{storage.location} has no records of {model} version {version}; it has some of {present}.")
+    stores = [by_version[version] for version in versions]
     classes = [store.state().classes for store in stores]
     if classes[0] != classes[1]:
         raise CompareError(f"The versions have different classes: {', '.join(classes[0])} and {', '.join(classes[1])}.")
@@ -147,8 +146,8 @@ def _served_together(stores: list[RecordStore]) -> tuple[datetime, datetime]:
 def _profile(store: RecordStore, start: datetime, end: datetime) -> tuple[Profile, dict[str, int]]:
     """With the number of records of each role."""
     layout = Layout.generic(store.state().classes)
-    known = set(store.columns())
-    names = [name for name in profile_columns(layout) if name in known]
+    present = set(store.columns())
+    names = [name for name in profile_columns(layout) if name in present]
     profile, roles = Profile.empty(layout), Counter[str]()
     for batch in store.read_batches([*names, "role"], start=start, end=end):
         profile = profile.merge(Profile.from_table(batch, layout))
@@ -163,12 +162,12 @@ def _unalike(champion: Profile, challenger: Profile, limits: DriftLimits) -> str
     distances = [float(ks_distance(theirs[name], ours[name])) for name in tested]
     sizes = [(int(theirs[name].sum()), int(ours[name].sum())) for name in tested]
     p_values = [ks_p_value(distance, *size) for distance, size in zip(distances, sizes, strict=True)]
-    found = [
+    differences = [
         f"{name}: KS distance {distance:.2f}"
         for name, distance, p_value in zip(tested, distances, holm(p_values), strict=True)
         if p_value <= limits.alpha and distance > limits.min_ks
     ]
-    return ", ".join(found)
+    return ", ".join(differences)
 
 
 def _objections(profile: Profile, limits: DriftLimits) -> list[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.records.labels import Labels
 from eye_disease.records.store import RecordStore
 
@@ -83,11 +83,11 @@ def read_photo_answers(
     labels = labels.representative()
     ids = pa.array(list(labels.current), pa.string())
     theirs = _read(challenger, lambda batch: pc.is_valid(batch["image_sha256"]))
-    known = pa.array(theirs["image_sha256"].unique(), pa.string())
+    photos = pa.array(theirs["image_sha256"].unique(), pa.string())
 
     def needed(batch: pa.RecordBatch) -> pa.Array:
-        wanted = pc.or_(pc.is_in(batch["image_sha256"], value_set=known), pc.is_in(batch["prediction_id"], value_set=ids))
-        return pc.and_(wanted, pc.is_valid(batch["image_sha256"]))
+        mask = pc.or_(pc.is_in(batch["image_sha256"], value_set=photos), pc.is_in(batch["prediction_id"], value_set=ids))
+        return pc.and_(mask, pc.is_valid(batch["image_sha256"]))
 
     ours = _read(champion, needed)
     truth = _labels_by_photo(pd.concat([ours, theirs]), labels)
@@ -98,19 +98,19 @@ def read_photo_answers(
     return PhotoAnswers(both, *alone)
 
 
-def _read(store: RecordStore, wanted: Callable[[pa.RecordBatch], pa.Array]) -> pd.DataFrame:
+def _read(store: RecordStore, chosen: Callable[[pa.RecordBatch], pa.Array]) -> pd.DataFrame:
     """The wanted records in the order of their timestamps."""
-    batches = [batch.filter(wanted(batch)) for batch in store.read_batches(list(_TYPES))]
+    batches = [batch.filter(chosen(batch)) for batch in store.read_batches(list(_TYPES))]
     records: pd.DataFrame = pa.Table.from_batches(batches, pa.schema(_TYPES)).to_pandas()
     return records.sort_values("timestamp", kind="stable")
 
 
 def _labels_by_photo(records: pd.DataFrame, labels: Labels) -> pd.Series:
     """SHA-256 -> label; where predictions of one photo were labelled differently the latest statement counts."""
-    given = records[records["prediction_id"].isin(list(labels.current))]
-    statements = [labels.current[key] for key in given["prediction_id"]]
+    labelled = records[records["prediction_id"].isin(list(labels.current))]
+    statements = [labels.current[key] for key in labelled["prediction_id"]]
     table = pd.DataFrame(
-        {"label": [label.label for label in statements], "at": [label.at for label in statements]}, given["image_sha256"]
+        {"label": [label.label for label in statements], "at": [label.at for label in statements]}, labelled["image_sha256"]
     )
     table = table.sort_values("at", kind="stable")
     return table[~table.index.duplicated(keep="last")]["label"].astype("str")

@@ -1,7 +1,13 @@
-"""A comparison as text, as a table and as metrics."""
+"""A comparison as text, as a table and as metrics; in MLflow a run of its own, and tags on the challenger's version."""
 
+from dataclasses import asdict
 from typing import NamedTuple
 
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from eye_disease.common.mlflow_client import experiment_id, tracking_call
 from eye_disease.common.text import clean, one_line
 from eye_disease.comparison.compare import Comparison, Side
 from eye_disease.evaluation.shares import Share
@@ -17,57 +23,88 @@ class Row(NamedTuple):
     challenger: float | None
 
 
-def rows(found: Comparison) -> list[Row]:
+def rows(comparison: Comparison) -> list[Row]:
     """Side by side; shares 0..1, times in milliseconds."""
-    ours, theirs = _figures(found.champion), _figures(found.challenger)
+    ours, theirs = _figures(comparison.champion), _figures(comparison.challenger)
     return [Row(name, ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])]
 
 
-def metrics(found: Comparison) -> dict[str, float]:
+def metrics(comparison: Comparison) -> dict[str, float]:
     """Name -> value, for MLflow."""
-    decision = found.decision
+    decision = comparison.decision
     values = {
-        "agreement": found.agreement.value if found.agreement else None,
-        "pairs": found.agreement.n if found.agreement else 0,
-        "labelled_pairs": found.outcomes.pairs,
+        "agreement": comparison.agreement.value if comparison.agreement else None,
+        "pairs": comparison.agreement.n if comparison.agreement else 0,
+        "labelled_pairs": comparison.outcomes.pairs,
         "difference_low": decision.difference[0],
         "difference_high": decision.difference[1],
         "evidence_for": decision.evidence_for,
         "evidence_against": decision.evidence_against,
         "evidence_needed": decision.needed,
-        "mcnemar_p_value": found.outcomes.mcnemar_p_value,
+        "mcnemar_p_value": comparison.outcomes.mcnemar_p_value,
     }
-    for row in rows(found):
+    for row in rows(comparison):
         values |= {f"champion/{row.figure}": row.champion, f"challenger/{row.figure}": row.challenger}
     return {metric_name(name): float(value) for name, value in values.items() if value is not None}
 
 
-def text(found: Comparison) -> str:
+def text(comparison: Comparison) -> str:
     """What the command prints."""
-    decision = found.decision
-    agreed = f"{_shown(found.agreement.value)} of {found.agreement.n:,} photos that both answered" if found.agreement else "-"
+    decision, same = comparison.decision, comparison.agreement
+    agreed = f"{_shown(same.value)} of {same.n:,} photos that both answered" if same else "-"
     lines = [
-        f"{clean(found.model)}: champion version {clean(found.champion.version)}, "
-        f"challenger version {clean(found.challenger.version)}",
-        f"Served together {found.start:%Y-%m-%d %H:%M} to {found.end:%Y-%m-%d %H:%M} UTC; "
-        f"roles {_roles(found.champion)} and {_roles(found.challenger)}",
+        f"{clean(comparison.model)}: champion version {clean(comparison.champion.version)}, "
+        f"challenger version {clean(comparison.challenger.version)}",
+        f"Served together {comparison.start:%Y-%m-%d %H:%M} to {comparison.end:%Y-%m-%d %H:%M} UTC; "
+        f"roles {_roles(comparison.champion)} and {_roles(comparison.challenger)}",
         "",
         f"{'':<28}{'champion':>12}{'challenger':>12}",
         *(
             f"{one_line(row.figure.replace('_', ' '), 27):<28}{_shown(row.champion):>12}{_shown(row.challenger):>12}"
-            for row in rows(found)
+            for row in rows(comparison)
         ),
         "",
         f"Same class: {agreed}.",
-        f"McNemar's test on the labelled pairs: p = {found.outcomes.mcnemar_p_value:.3g} (right for a single look only).",
+        f"McNemar's test on the labelled pairs: p = {comparison.outcomes.mcnemar_p_value:.3g} (right for a single look only).",
         f"Evidence for the challenger {decision.evidence_for:.2f}, against it {decision.evidence_against:.2f}; "
         f"{decision.needed:.2f} decides (natural logarithms, right at every look).",
-        *(f"Note: {one_line(note)}" for note in found.notes),
+        *(f"Note: {one_line(note)}" for note in comparison.notes),
         "",
         f"Decision: {decision.choice}",
         *(f"  {one_line(reason)}" for reason in decision.reasons),
     ]
     return "\n".join(lines)
+
+
+def write_comparison(client: MlflowClient, comparison: Comparison, experiment: str, timeout_seconds: int) -> str:
+    """The new run's id. Raises TrackingUnavailableError, which says what is missing."""
+    with tracking_call(timeout_seconds, "The comparison is not, or not wholly, in MLflow: "):
+        return _write(client, comparison, experiment_id(client, experiment))
+
+
+def _write(client: MlflowClient, comparison: Comparison, experiment_id: str) -> str:
+    champion, challenger, decision = comparison.champion.version, comparison.challenger.version, comparison.decision
+    tags = {
+        "comparison.model": comparison.model,
+        "comparison.champion": champion,
+        "comparison.challenger": challenger,
+        "comparison.decision": decision.choice,
+        MLFLOW_RUN_NOTE: "\n\n".join([f"**{decision.choice}**", *decision.reasons, *comparison.notes]),
+    }
+    name = f"comparison {comparison.model} {champion} {challenger}"
+    run_id: str = client.create_run(experiment_id, tags=tags, run_name=name).info.run_id
+    time = int(comparison.made.timestamp() * 1000)
+    client.log_batch(run_id, [Metric(name, value, time, 0) for name, value in metrics(comparison).items()])
+    client.log_text(run_id, text(comparison), "comparison.txt")
+    table = {name: [getattr(row, name) for row in rows(comparison)] for name in Row._fields}
+    client.log_table(run_id, table, "comparison.json")
+    client.log_dict(run_id, asdict(decision) | {"outcomes": asdict(comparison.outcomes)}, "decision.json")
+    client.set_terminated(run_id)
+    if challenger.isdecimal():  # not `bundled` or `unregistered`: no registry holds those
+        tagged = {"comparison": f"{decision.choice} (against version {champion})", "comparison_run": run_id}
+        for key, value in (tagged | {"comparison_at": comparison.made.isoformat(timespec="seconds")}).items():
+            client.set_model_version_tag(comparison.model, challenger, key, value)
+    return run_id
 
 
 def _figures(side: Side) -> dict[str, float | None]:

@@ -44,8 +44,8 @@ class Auroc:
             return cls(value, *wilson(value, min(count.values())), m, n)
         # A patient's photos are summed, those of both sides over their side's number: so the sides' covariance is in it.
         small = {side: np.sqrt(patients_of / max(patients_of - 1, 1)) for side, patients_of in count.items()}
-        _, who = np.unique(patients, return_inverse=True)
-        part = np.bincount(who, (share - value) * np.where(ill, small[True] / m, small[False] / n))
+        _, patient = np.unique(patients, return_inverse=True)
+        part = np.bincount(patient, (share - value) * np.where(ill, small[True] / m, small[False] / n))
         error = float(np.sqrt((part**2).sum()))
         spread = _Z * error / (value * (1 - value))
         odds = np.log(value / (1 - value))

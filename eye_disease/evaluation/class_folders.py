@@ -4,16 +4,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from eye_disease.common.errors import UserError
 from eye_disease.common.tables import some
-from eye_disease.evaluation.photo_files import SYSTEM, files_below, is_system, why_no_photo
+from eye_disease.evaluation.photo_files import SYSTEM, DataError, files_below, is_system, why_no_photo
 
 NESTED = "photos in a folder below a class's folder: move them up"
 BESIDE = "photos that lie beside the class folders, not in one"
-
-
-class DataError(UserError):
-    """Photos or labels that cannot be used."""
 
 
 @dataclass(frozen=True)

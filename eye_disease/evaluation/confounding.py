@@ -16,12 +16,12 @@ def source_of_one_class(rows: pd.DataFrame) -> dict[str, str]:
 def warnings_of(rows: pd.DataFrame) -> list[str]:
     """A sentence for each class of one source and each source of one class; rows: columns label and source, a row a photo."""
     labels, sources = rows["label"].value_counts(), rows["source"].value_counts()
-    said = [
+    sentences = [
         f"All {labels[label]} photos of {label} come from one source, {source}: the network may learn that source (its "
         "cameras, its files) and not the disease. Add photos of the class from other sources."
         for label, source in class_of_one_source(rows).items()
     ]
-    return said + [
+    return sentences + [
         f"All {sources[source]} photos of the source {source} are {label}: whoever knows the source knows the class, and no "
         "figure within it can show that. Add photos of another class from the same cameras."
         for source, label in source_of_one_class(rows).items()
@@ -31,5 +31,5 @@ def warnings_of(rows: pd.DataFrame) -> list[str]:
 def _only(rows: pd.DataFrame, of: str, other: str) -> dict[str, str]:
     if rows["source"].nunique() < 2:
         return {}
-    found = rows.groupby(of)[other].agg(["nunique", "first"])
-    return {str(name): str(row["first"]) for name, row in found[found["nunique"] == 1].iterrows()}
+    others = rows.groupby(of)[other].agg(["nunique", "first"])
+    return {str(name): str(row["first"]) for name, row in others[others["nunique"] == 1].iterrows()}

@@ -43,14 +43,14 @@ def find_duplicates(rows: pd.DataFrame, prints: Sequence[Fingerprint]) -> pd.Dat
     """
     details = np.stack([fingerprint.detail for fingerprint in prints]) if prints else np.zeros((0, 1))
     mirrored = np.stack([fingerprint.mirrored for fingerprint in prints]) if prints else details
-    found = []
+    alike = []
     for start in range(0, len(details), _ROWS):
         block = details[start : start + _ROWS]
         similarity = np.maximum(block @ details.T, block @ mirrored.T)
         for i, j in np.argwhere(similarity >= NEAR):
             if start + i < j:
-                found.append((start + i, j, similarity[i, j], prints[start + i].digest == prints[j].digest))
-    pairs = pd.DataFrame(found, columns=["first", "second", "similarity", "identical"])
+                alike.append((start + i, j, similarity[i, j], prints[start + i].digest == prints[j].digest))
+    pairs = pd.DataFrame(alike, columns=["first", "second", "similarity", "identical"])
     for side, column in (("1", "first"), ("2", "second")):
         pairs[f"path_{side}"] = rows["path"].to_numpy()[pairs[column].to_numpy(int)]
         pairs[f"label_{side}"] = rows["label"].to_numpy()[pairs[column].to_numpy(int)]

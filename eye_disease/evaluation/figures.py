@@ -33,11 +33,11 @@ class Figures:
     def from_dict(cls, stored: dict[str, Any]) -> Self:
         """From what `as_dict` gave, other keys aside. Raises UserError if it is something else."""
         try:
-            known = {field.name: stored[field.name] for field in fields(cls)}
+            values = {field.name: stored[field.name] for field in fields(cls)}
             for name in ("recall", "accuracy_by_source"):
-                known[name] = {key: Share(**share) for key, share in known[name].items()}
-            auroc = float("nan") if known["macro_auroc"] is None else known["macro_auroc"]
-            return cls(**known | {"accuracy": Share(**known["accuracy"]), "macro_auroc": auroc})
+                values[name] = {key: Share(**share) for key, share in values[name].items()}
+            auroc = float("nan") if values["macro_auroc"] is None else values["macro_auroc"]
+            return cls(**values | {"accuracy": Share(**values["accuracy"]), "macro_auroc": auroc})
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"These are not the figures of a classifier ({type(error).__name__}: {error}).") from error
 

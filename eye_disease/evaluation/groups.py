@@ -91,11 +91,11 @@ class Groups:
 
 def by_group(answers: Answers) -> Groups | None:
     """Figures by age band and sex of photos with labels among the classes; None where neither is known of any."""
-    known = {kind: group for kind, group in _groups_of(answers.rows).items() if (group != "").any()}
-    if not known:
+    kinds = {kind: group for kind, group in _groups_of(answers.rows).items() if (group != "").any()}
+    if not kinds:
         return None
-    parts = {kind: {str(name): Part.of(answers.of(group == name)) for name in _ordered(group)} for kind, group in known.items()}
-    gaps = [gap for kind, group in known.items() for gap in _gaps(kind, group, answers)]
+    parts = {kind: {str(name): Part.of(answers.of(group == name)) for name in _ordered(group)} for kind, group in kinds.items()}
+    gaps = [gap for kind, group in kinds.items() for gap in _gaps(kind, group, answers)]
     together = [replace(gap, p_value=p) for gap, p in zip(gaps, holm([gap.p_value for gap in gaps]), strict=True)]
     return Groups(parts, tuple(sorted(together, key=lambda gap: -gap.loss)))
 
@@ -126,22 +126,22 @@ def _figures(answers: Answers) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 def _gaps(kind: str, group: np.ndarray, answers: Answers) -> list[Gap]:
     """Each group against the others, with a p-value of its own."""
     patients = answers.column("group")
-    found = []
+    gaps = []
     for figure, hits, of in _figures(answers):
         chosen = of & (group != "")
         names = [name for name in _ordered(group) if (chosen & (group == name)).sum() >= LEAST]
         if len(names) > 1:
             chosen &= np.isin(group, names)
-            found += _compared(kind, figure, hits[chosen], group[chosen], patients[chosen], names)
-    return found
+            gaps += _compared(kind, figure, hits[chosen], group[chosen], patients[chosen], names)
+    return gaps
 
 
 def _compared(kind: str, figure: str, hits: np.ndarray, group: np.ndarray, patients: np.ndarray, names: list[str]) -> list[Gap]:
     """By permutation: the groups are dealt out anew among the patients, each of whom keeps the photos that are his."""
     # A patient who was photographed at two ages is as two.
-    _, who = np.unique(np.char.add(np.char.add(patients, "\n"), group), return_inverse=True)
-    right, photos = np.bincount(who, hits), np.bincount(who)
-    belongs = np.array([names.index(name) for name in group])[np.unique(who, return_index=True)[1]]
+    _, patient = np.unique(np.char.add(np.char.add(patients, "\n"), group), return_inverse=True)
+    right, photos = np.bincount(patient, hits), np.bincount(patient)
+    belongs = np.array([names.index(name) for name in group])[np.unique(patient, return_index=True)[1]]
 
     def differences(dealt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Shares of the groups and of their others, (G, ...), of the patients' groups (..., P)."""
@@ -156,8 +156,8 @@ def _compared(kind: str, figure: str, hits: np.ndarray, group: np.ndarray, patie
         ours, theirs = differences(dealt)
         beyond += (np.abs(ours - theirs) >= np.abs(value - others)[:, None] - 1e-12).sum(axis=1)
     p_values = (1 + beyond) / (1 + _PERMUTATIONS)
-    found = [
+    gaps = [
         Gap(kind, name, figure, float(value[i]), float(others[i]), int((group == name).sum()), float(p_values[i]))
         for i, name in enumerate(names)
     ]
-    return found if len(names) > 2 else [max(found, key=lambda gap: gap.loss)]  # of two, one's loss is the other's gain
+    return gaps if len(names) > 2 else [max(gaps, key=lambda gap: gap.loss)]  # of two, one's loss is the other's gain

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from eye_disease.common.tables import TableError, read_table, some
-from eye_disease.evaluation.class_folders import DataError, scan
+from eye_disease.evaluation.class_folders import scan
+from eye_disease.evaluation.photo_files import DataError
 
 __all__ = ["COLUMNS", "FEEDBACK", "LEFT_OUT", "SPLITS", "DataError", "of_folder", "read_manifest", "some", "whole_table"]
 
@@ -23,10 +24,12 @@ LEFT_OUT = "left_out"
 
 def of_folder(folder: Path) -> pd.DataFrame:
     """The manifest of a folder with one subfolder a class; `attrs` has LEFT_OUT. Raises DataError as `class_folders.scan`."""
-    found = scan(folder)
-    rows = pd.DataFrame({"path": [path.as_posix() for path in found.photos], "label": [path.parts[0] for path in found.photos]})
+    folders = scan(folder)
+    rows = pd.DataFrame(
+        {"path": [path.as_posix() for path in folders.photos], "label": [path.parts[0] for path in folders.photos]}
+    )
     rows = _completed(rows)
-    rows.attrs[LEFT_OUT] = found.left_out
+    rows.attrs[LEFT_OUT] = folders.left_out
     return rows
 
 

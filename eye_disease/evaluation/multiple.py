@@ -10,6 +10,6 @@ def holm(p_values: list[float]) -> list[float]:
     """
     order = np.argsort(p_values, kind="stable")
     stepped = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
-    found = np.empty(len(order))
-    found[order] = np.minimum(np.maximum.accumulate(stepped), 1)
-    return [float(p) for p in found]
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return [float(p) for p in adjusted]

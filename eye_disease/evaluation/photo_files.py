@@ -1,8 +1,16 @@
-"""Which files of a folder are photos. The first bytes say what a file is; its name only where they say nothing."""
+"""Which files of a folder are photos, and which content each has.
 
+The first bytes say what a file is; its name only where they say nothing. All that a record says of a photo is their SHA-256.
+"""
+
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from eye_disease.common.errors import UserError
+from model_code.package import file_sha256
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 SYSTEM = "files and folders of the system (hidden, thumbnails, trash)"
@@ -37,6 +45,10 @@ _HEAD = 132
 """Bytes that are looked at; DICOM has its mark behind 128."""
 
 
+class DataError(UserError):
+    """Photos or labels that cannot be used."""
+
+
 def is_system(name: str) -> bool:
     """Whether a file or folder of this name is none that a person has put there."""
     return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
@@ -64,6 +76,25 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield from files_below(path)
         else:
             yield path
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """Every photo below a folder, sorted. Raises DataError if it is none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder. Expected the folder with the photos that were sent to the model.")
+    return [path for path in files_below(folder) if path.is_file() and not why_no_photo(path)]
+
+
+def hash_photos(
+    files: Iterable[Path], progress: Callable[[str, int, int], None] = lambda step, done, total: None
+) -> dict[str, Path]:
+    """Hex SHA-256 -> file; of several files with the same bytes the first. Raises OSError."""
+    listed, digests = list(files), list[str]()
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        for digest in executor.map(file_sha256, listed):
+            digests.append(digest)
+            progress("Looking through the photos", len(digests), len(listed))
+    return dict(reversed(list(zip(digests, listed, strict=True))))
 
 
 def _is_bmp(head: bytes) -> bool:

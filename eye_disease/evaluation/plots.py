@@ -57,17 +57,17 @@ def plot_roc(probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, 
 
 def plot_separations(within: WithinSource, path: Path) -> None:
     """AUROC of each disease against healthy, pooled (grey) and within each source, with 95 % intervals."""
-    found = within.separations
-    figure = Figure(figsize=(8, 1.2 + 0.3 * len(found)), dpi=110, layout="constrained")
+    separations = within.separations
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(separations)), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for row, one in enumerate(found):
-        auroc, colour = one.auroc, "grey" if one.source == POOLED else "tab:blue"
+    for row, separation in enumerate(separations):
+        auroc, colour = separation.auroc, "grey" if separation.source == POOLED else "tab:blue"
         # At 0 or 1 an interval that is made on another scale may end a rounding error before its middle.
         reach = [[max(auroc.value - auroc.low, 0.0)], [max(auroc.high - auroc.value, 0.0)]]
         axes.errorbar(auroc.value, row, xerr=reach, fmt="o", color=colour, capsize=3)
     axes.axvline(0.5, color="tab:red", linewidth=1)
-    axes.set_yticks(range(len(found)), [f"{separation.name}, {separation.source}" for separation in found])
-    axes.set(xlim=(0, 1.02), ylim=(len(found) - 0.5, -0.5), xlabel="AUROC against healthy; 0.5 is chance")
+    axes.set_yticks(range(len(separations)), [f"{separation.name}, {separation.source}" for separation in separations])
+    axes.set(xlim=(0, 1.02), ylim=(len(separations) - 0.5, -0.5), xlabel="AUROC against healthy; 0.5 is chance")
     figure.savefig(path)
 
 

@@ -32,9 +32,9 @@ class Share:
     @classmethod
     def exact(cls, hits: np.ndarray) -> "Share":
         """The same with the interval that holds for any n, however few the hits (Clopper & Pearson, Biometrika 26, 1934)."""
-        found = binomtest(int(hits.sum()), len(hits))
-        interval = found.proportion_ci(0.95, method="exact")
-        return cls(float(found.statistic), float(interval.low), float(interval.high), len(hits))
+        test = binomtest(int(hits.sum()), len(hits))
+        interval = test.proportion_ci(0.95, method="exact")
+        return cls(float(test.statistic), float(interval.low), float(interval.high), len(hits))
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:
@@ -47,8 +47,8 @@ def wilson(value: float, n: float) -> tuple[float, float]:
 def _design_effect(hits: np.ndarray, patients: np.ndarray) -> float:
     """How many times larger the variance of the share is than that of as many unrelated photos; 1 where it cannot be told."""
     value = hits.mean()
-    _, who = np.unique(patients, return_inverse=True)
-    off = np.bincount(who, hits - value)
+    _, patient = np.unique(patients, return_inverse=True)
+    off = np.bincount(patient, hits - value)
     if len(off) < 2 or value in (0, 1):
         return float(len(hits) / len(off))
     between = (off**2).sum() * len(off) / (len(off) - 1)

@@ -113,11 +113,11 @@ def _of_disease(answers: Answers, disease: str, least_grade: int | None) -> list
         ill &= answers.rows["grade"].to_numpy(float) >= least_grade
     healthy = (labels == HEALTHY) | (labels == f"not_{disease}")
     scores, patients = answers.probabilities[:, answers.classes.index(disease)], answers.column("group")
-    found = []
+    measured = []
     for source in (POOLED, *np.unique(names)):
         here = (names == source) | (source == POOLED)
         if min(len(np.unique(patients[side & here])) for side in (ill, healthy)) >= LEAST:
             chosen = (ill | healthy) & here
             auroc = Auroc.of(scores[chosen], ill[chosen], patients[chosen])
-            found.append(Separation(str(source), disease, least_grade, auroc))
-    return found
+            measured.append(Separation(str(source), disease, least_grade, auroc))
+    return measured

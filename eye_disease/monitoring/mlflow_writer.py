@@ -9,9 +9,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eye_disease.common.errors import TrackingUnavailableError
-from eye_disease.common.mlflow_client import METRICS_PER_REQUEST, MISSING, experiment_id, kind_of, tracking_call
+from eye_disease.common.mlflow_client import METRICS_PER_REQUEST, MISSING, experiment_id, kind_of, run_page, tracking_call
 from eye_disease.common.text import clean
-from eye_disease.common.ui_pages import run_page
 from eye_disease.monitoring.report import REPORT_FILE
 from eye_disease.monitoring.spool import Waiting
 

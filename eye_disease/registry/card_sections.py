@@ -13,9 +13,8 @@ from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.parts import Part
 from eye_disease.evaluation.shares import Share
 from eye_disease.profiles.reference import REFERENCE_FILE, Reference
-from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.gate.checks import Check
-from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.gate.checks import GateCheck
+from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.versions import FetchedVersion
 from model_code.decision import HEALTHY
 from model_code.package import ModelFacts, Statistics
@@ -25,10 +24,10 @@ _POOR_RECALL = 0.8
 _LONGEST_ORIGIN, _LONGEST_REASON = 2000, 500
 _ALPHA = 0.05
 """Of all groups together: a gap with a smaller p-value is named as one."""
-_UNKNOWN = "not recorded"
+UNKNOWN = "not recorded"
 
 
-def figures_of(facts: ModelFacts, judgement: Judgement | None) -> Figures | None:
+def figures_of(facts: ModelFacts, judgement: GateJudgement | None) -> Figures | None:
     """Those of the gate's labelled photos, else the package's own."""
     if judgement and judgement.candidate:
         return judgement.candidate.figures
@@ -38,10 +37,10 @@ def figures_of(facts: ModelFacts, judgement: Judgement | None) -> Figures | None
 
 def intended_use(facts: ModelFacts) -> list[str]:
     """What it is for, and for whom."""
-    what = "colour fundus photo" if facts.recipe.crop == "fundus" else "photo"
+    subject = "colour fundus photo" if facts.recipe.crop == "fundus" else "photo"
     classes = ", ".join(map(clean, facts.classes))
     return [
-        f"Names one of {classes} for one {what}, for research on screening, by people who check its "
+        f"Names one of {classes} for one {subject}, for research on screening, by people who check its "
         "answers. It says nothing of severity, of other diseases, or of a patient."
     ]
 
@@ -49,30 +48,30 @@ def intended_use(facts: ModelFacts) -> list[str]:
 def model(version: FetchedVersion) -> list[str]:
     """Where it comes from and how it runs."""
     facts, recipe = version.facts, version.facts.recipe
-    kept = facts.provenance.get("keras_agreement", {})
-    agreed = ", deep layers in 8-bit integers" if facts.quantized else ""
-    agreed += f", probabilities at most {kept['largest_difference']:.2g} from Keras'" if kept else ""
+    agreement = facts.provenance.get("keras_agreement", {})
+    runtime = ", deep layers in 8-bit integers" if facts.quantized else ""
+    runtime += f", probabilities at most {agreement['largest_difference']:.2g} from Keras'" if agreement else ""
     return [
         "| | |",
         "|---|---|",
-        f"| Origin | {clean(facts.provenance.get('description') or _UNKNOWN, _LONGEST_ORIGIN)} |",
+        f"| Origin | {clean(facts.provenance.get('description') or UNKNOWN, _LONGEST_ORIGIN)} |",
         f"| Network's input | {recipe.input_size} x {recipe.input_size} pixels, RGB, range `{recipe.scaling}` |",
-        f"| Runtime | {'LiteRT' + agreed if facts.runtime == 'litert' else 'Keras'} |",
+        f"| Runtime | {'LiteRT' + runtime if facts.runtime == 'litert' else 'Keras'} |",
         f"| SHA-256 of package, code, requirements | {version.behaviour_sha256} |",
     ]
 
 
 def data(facts: ModelFacts) -> list[str]:
     """Photos by split, label and source."""
-    known = facts.provenance.get("data")
-    if not known:
-        return [f"Training data and split: {_UNKNOWN} in the package."]
+    recorded = facts.provenance.get("data")
+    if not recorded:
+        return [f"Training data and split: {UNKNOWN} in the package."]
     lines = ["| split | label | source | photos |", "|---|---|---|---|"]
     lines += [
         f"| {clean(row['split'])} | {clean(row['label'])} | {clean(row['source'])} | {row['photos']} |"
-        for row in known["photos"]
+        for row in recorded["photos"]
     ]
-    photos, groups = sum(row["photos"] for row in known["photos"]), known["groups"]
+    photos, groups = sum(row["photos"] for row in recorded["photos"]), recorded["groups"]
     if groups == photos:
         return [
             *lines,
@@ -82,12 +81,12 @@ def data(facts: ModelFacts) -> list[str]:
     return [*lines, "", f"The {photos} photos are of {groups} groups (patients); none lies in both splits."]
 
 
-def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[str]:
+def figures_table(figures: Figures | None, judgement: GateJudgement | None) -> list[str]:
     """Shares with 95 % intervals."""
     if figures is None:
         return ["Unknown: the package keeps no validation figures and the gate has not judged it on labelled photos."]
-    kept = "On the validation photos kept back from its training, as recorded in the package"
-    basis = f"By the gate, on {judgement.basis}" if judgement and judgement.candidate else kept
+    own_photos = "On the validation photos kept back from its training, as recorded in the package"
+    basis = f"By the gate, on {judgement.basis}" if judgement and judgement.candidate else own_photos
     rows = {"accuracy": figures.accuracy} | {f"recall {name}": share for name, share in figures.recall.items()}
     rows |= {f"accuracy, source {name}": share for name, share in figures.accuracy_by_source.items()}
     auroc = f", macro AUROC {figures.macro_auroc:.3f}" if np.isfinite(figures.macro_auroc) else ""
@@ -102,7 +101,7 @@ def figures_table(figures: Figures | None, judgement: Judgement | None) -> list[
     ]
 
 
-def breakdown_of(facts: ModelFacts, judgement: Judgement | None) -> Breakdown | None:
+def breakdown_of(facts: ModelFacts, judgement: GateJudgement | None) -> Breakdown | None:
     """That of the gate's labelled photos, else the package's own; None where neither has one."""
     if judgement and judgement.candidate:
         return judgement.candidate.breakdown
@@ -112,7 +111,7 @@ def breakdown_of(facts: ModelFacts, judgement: Judgement | None) -> Breakdown | 
 def within_source(breakdown: Breakdown | None) -> list[str]:
     """What it sees once the camera cannot tell."""
     if breakdown is None:
-        return [f"Figures within a source: {_UNKNOWN}."]
+        return [f"Figures within a source: {UNKNOWN}."]
     within = breakdown.within
     lines = [
         f"Each disease against `{HEALTHY}` by its probability; pooled over sources, cameras that differ by class flatter it. "
@@ -168,21 +167,24 @@ def _parts(kind: str, parts: Mapping[str, Part], recalls: bool = False) -> list[
 
 def promise(facts: ModelFacts) -> list[str]:
     """What `report` stands for."""
-    kept = facts.promise
-    if kept is None:
+    terms = facts.promise
+    if terms is None:
         return ["Nothing is promised of answers with decision `report`."]
-    asked = (
-        f"Of the answers with decision `report` at most {kept.max_error:.0%} are wrong, and of the eyes with a disease "
-        f"(diabetic retinopathy from grade 2 on) at most {kept.max_missed:.0%} are reported as normal: with "
-        f"{kept.certainty:.0%} confidence, for photos as in validation."
+    sentence = (
+        f"Of the answers with decision `report` at most {terms.max_error:.0%} are wrong, and of the eyes with a disease "
+        f"(diabetic retinopathy from grade 2 on) at most {terms.max_missed:.0%} are reported as normal: with "
+        f"{terms.certainty:.0%} confidence, for photos as in validation."
     )
-    if kept.threshold is None:
-        return [f"{asked} No limit of the score keeps that on the validation photos, so nothing is reported."]
-    lines = [asked, "", "| of one photo a patient | counted | at most | promised |", "|---|---|---|---|"]
-    for name, found, most in (("wrong among reported", kept.error, kept.max_error), ("missed", kept.missed, kept.max_missed)):
-        if found is not None:
-            lines.append(f"| {name} | {found.hits} of {found.n} | {found.bound:.3f} | {most:g} |")
-    return [*lines, "", f"{kept.reported:.1%} of the validation photos were reported."]
+    if terms.threshold is None:
+        return [f"{sentence} No limit of the score keeps that on the validation photos, so nothing is reported."]
+    lines = [sentence, "", "| of one photo a patient | counted | at most | promised |", "|---|---|---|---|"]
+    for name, share, most in (
+        ("wrong among reported", terms.error, terms.max_error),
+        ("missed", terms.missed, terms.max_missed),
+    ):
+        if share is not None:
+            lines.append(f"| {name} | {share.hits} of {share.n} | {share.bound:.3f} | {most:g} |")
+    return [*lines, "", f"{terms.reported:.1%} of the validation photos were reported."]
 
 
 def calibration(facts: ModelFacts, figures: Figures | None) -> list[str]:
@@ -257,7 +259,7 @@ def _confounded(facts: ModelFacts) -> list[str]:
     ]
 
 
-def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
+def gate(judgement: GateJudgement | None, checks: Sequence[GateCheck]) -> list[str]:
     """The verdict, and the checks that are given."""
     if judgement is None:
         return ["Has not run on this version yet."]
@@ -268,18 +270,6 @@ def gate(judgement: Judgement | None, checks: Sequence[Check]) -> list[str]:
         lines += ["", "| check | found | asked for | |", "|---|---|---|---|"]
         lines += [f"| {clean(c.name)} | {clean(c.value)} | {clean(c.limit)} | {c.verdict} |" for c in checks]
     return lines
-
-
-def change_history(history: Sequence[Ancestor]) -> list[str]:
-    """The versions before it."""
-    if not history:
-        return ["The first version."]
-    lines = ["| version | registered | stage now | gate | validation accuracy |", "|---|---|---|---|---|"]
-    return lines + [
-        f"| {past.version} | {past.created:%Y-%m-%d} | {past.stage} | {clean(past.gate or 'not run')} | "
-        f"{_UNKNOWN if past.accuracy is None else f'{past.accuracy:.3f}'} |"
-        for past in history
-    ]
 
 
 def _share(share: Share) -> str:

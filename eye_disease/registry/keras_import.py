@@ -29,25 +29,25 @@ def package_own_model(
     `gradable`, `out_of_distribution` and `ood_score` null.
     Raises ModelError for a model that does not fit, conversion.agreement.DisagreementError if LiteRT answers otherwise.
     """
-    known = {"description": f"own model {source.name}", "written_by_keras": written_by(source)}
-    facts = ModelFacts(name, classes, recipe, provenance=known)
+    provenance = {"description": f"own model {source.name}", "written_by_keras": written_by(source)}
+    facts = ModelFacts(name, classes, recipe, provenance=provenance)
     with tempfile.TemporaryDirectory() as folder:
         facts, class_weights = add_network(output, as_keras3(source, Path(folder), layers_file), facts, runtime)
     return seal(output, facts, Statistics(class_weights), CANARY)
 
 
-def find_layers_file(given: str) -> Path | None:
+def find_layers_file(source: str) -> Path | None:
     """`layers.py`, or the name of a module that can be imported -> its file; None if nothing is given. Raises ModelError."""
-    if not given:
+    if not source:
         return None
-    if (path := Path(given)).suffix == ".py" and path.is_file():
+    if (path := Path(source)).suffix == ".py" and path.is_file():
         return path
     with contextlib.suppress(ImportError, ValueError):  # of a parent package that cannot be imported, of `a..b`
         sys.path.insert(0, str(Path.cwd()))
         try:
-            spec = importlib.util.find_spec(given)
+            spec = importlib.util.find_spec(source)
         finally:
             sys.path.pop(0)
         if spec and spec.origin and spec.origin.endswith(".py"):
             return Path(spec.origin)
-    raise ModelError(f"--custom-objects {given}: expected a Python file, or a module that can be imported from here.")
+    raise ModelError(f"--custom-objects {source}: expected a Python file, or a module that can be imported from here.")

@@ -1,7 +1,7 @@
 """The only reader of the registry: which versions a model has, which stage and alias each is in, and their files.
 
 What is in Production is what MLflow gives for `models:/NAME/Production`: the stage decides, everywhere in this project. Whoever
-has read it (`Seen`) hands it on.
+has read it (`RegistryState`) hands it on.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class VersionSummary:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RegistryState:
     """Stages and aliases as the registry holds them."""
 
     stages: dict[str, str]
@@ -67,7 +67,7 @@ class Seen:
 
     def holder(self, stage: str) -> str | None:
         """The version that `models:/NAME/<stage>` gives: MLflow takes the highest number where several are in a stage."""
-        return max((version for version, held in self.stages.items() if held == stage), key=int, default=None)
+        return max((version for version, its_stage in self.stages.items() if its_stage == stage), key=int, default=None)
 
     def disagreements(self) -> list[str]:
         """A sentence for each stage whose alias points elsewhere; empty if all agree."""
@@ -147,18 +147,18 @@ def fetch_package_files(name: str, version: str, files: Sequence[str], below: Pa
     uri = f"models:/{name}/{version}/{package_of(Path()).as_posix()}"
     package = package_of(below)
     package.mkdir(parents=True, exist_ok=True)
-    held = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(uri)}
-    for file in sorted(held.intersection(files)):
+    present = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(uri)}
+    for file in sorted(present.intersection(files)):
         mlflow.artifacts.download_artifacts(f"{uri}/{file}", dst_path=str(below))
     return package
 
 
-def look(client: MlflowClient, name: str) -> Seen:
+def read_registry(client: MlflowClient, name: str) -> RegistryState:
     """Read stages and aliases. Raises StageError if there is no such model, TrackingUnavailableError."""
     with explained(f"Reading {name} from this registry"):
         aliases = client.get_registered_model(name).aliases
         versions = _versions(client, name)
-    return Seen(
+    return RegistryState(
         {str(version.version): version.current_stage or NO_STAGE for version in versions},
         {alias: str(version) for alias, version in aliases.items() if alias in ALIASES.values()},
         {
@@ -170,9 +170,9 @@ def look(client: MlflowClient, name: str) -> Seen:
 
 
 def in_stage(name: str, stage: str) -> VersionSummary | None:
-    """The version that `models:/NAME/<stage>` gives, by the rule of `Seen.holder`; None if there is none, or no such model.
+    """The version that `models:/NAME/<stage>` gives, by the rule of `RegistryState.holder`.
 
-    Raises TrackingUnavailableError, StageError.
+    None if there is none, or no such model. Raises TrackingUnavailableError, StageError.
     """
     return next((version for version in list_versions(name) if version.stage == stage), None)
 
@@ -184,10 +184,10 @@ def version_in_production(name: str, timeout_seconds: int) -> str | None:
     """
     try:
         with tracking_call(timeout_seconds):
-            found = in_stage(name, "Production")
+            version = in_stage(name, "Production")
     except StageError as error:
         raise TrackingUnavailableError(str(error)) from error
-    return found.version if found else None
+    return version.version if version else None
 
 
 def list_versions(name: str) -> list[VersionSummary]:
@@ -218,16 +218,16 @@ def resolve_version(uri: str) -> tuple[str, str]:
     match = re.fullmatch(r"models:/([^/@]+)(?:/([^/@]+)|@([^/@]+))", uri)
     if match is None:
         raise VersionError(f"{uri!r} names no version. Expected models:/NAME/Production, models:/NAME/3 or models:/NAME@alias.")
-    name, wanted, alias = match.groups()
+    name, target, alias = match.groups()
     client = MlflowClient()
-    seen = look(client, name)
+    registry = read_registry(client, name)
     if alias:
         with explained(f"Reading {uri}", VersionError):
             return name, str(client.get_model_version_by_alias(name, alias).version)
-    version = seen.holder(wanted) if wanted in STAGES else wanted
-    if version is None or version not in seen.stages:
+    version = registry.holder(target) if target in STAGES else target
+    if version is None or version not in registry.stages:
         raise VersionError(
-            f"{uri}: {name} has no version {'in ' if wanted in STAGES else ''}{wanted}. Promote or register one first."
+            f"{uri}: {name} has no version {'in ' if target in STAGES else ''}{target}. Promote or register one first."
         )
     return name, version
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from eye_disease.records.labels import BETWEEN_ID_AND_RECORD, Label, LabelBook, time_of
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
+from eye_disease.registry.versions import list_versions
 
 
 @dataclass(frozen=True)
@@ -41,36 +42,42 @@ def read_feedback(storage: Storage, model: str) -> Feedback:
     return join(statements, digests)
 
 
+def labels_used_until(model: str) -> datetime | None:
+    """Time of the newest label that a version of a model was retrained with; None if none was."""
+    every = [version.tags for version in list_versions(model)]
+    return max((datetime.fromisoformat(tags["feedback_until"]) for tags in every if "feedback_until" in tags), default=None)
+
+
 def join(statements: Iterable[Label], digests: dict[str, str]) -> Feedback:
     """digests: prediction id -> SHA-256. Whoever corrects a label counts with the last; people who differ do not count."""
-    said: dict[str, dict[str, Label]] = defaultdict(dict)
+    by_photo: dict[str, dict[str, Label]] = defaultdict(dict)
     waiting = set()
     for statement in sorted(statements, key=lambda statement: statement.at):
         if statement.prediction_id in digests:
-            said[digests[statement.prediction_id]][statement.by] = statement
+            by_photo[digests[statement.prediction_id]][statement.by] = statement
         else:
             waiting.add(statement.prediction_id)
     agreed = {
-        digest: list(by.values()) for digest, by in said.items() if len({statement.label for statement in by.values()}) == 1
+        digest: list(by.values()) for digest, by in by_photo.items() if len({statement.label for statement in by.values()}) == 1
     }
     photos = {
         digest: LabelledDigest(every[0].label, max(statement.at for statement in every)) for digest, every in agreed.items()
     }
-    return Feedback(photos, len(said) - len(photos), len(waiting))
+    return Feedback(photos, len(by_photo) - len(photos), len(waiting))
 
 
 def _digests(storage: Storage, model: str, ids: set[str]) -> dict[str, str]:
     """Prediction id -> SHA-256 of its photo, of those whose record is held; the canary is nobody's photo."""
     if not ids:
         return {}
-    times, wanted = [time_of(prediction_id) for prediction_id in ids], pa.array(sorted(ids), pa.string())
+    times, labelled = [time_of(prediction_id) for prediction_id in ids], pa.array(sorted(ids), pa.string())
     span = {"start": min(times) - BETWEEN_ID_AND_RECORD, "end": max(times) + BETWEEN_ID_AND_RECORD}
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for store in find_stores(storage):
         if store.model != model or not store.state().classes:
             continue
         for batch in store.read_batches(["prediction_id", "image_sha256"], **span):
-            held = pc.and_(pc.is_in(batch["prediction_id"], value_set=wanted), pc.is_valid(batch["image_sha256"]))
-            rows = batch.filter(held)
-            found |= dict(zip(rows["prediction_id"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
-    return found
+            matches = pc.and_(pc.is_in(batch["prediction_id"], value_set=labelled), pc.is_valid(batch["image_sha256"]))
+            rows = batch.filter(matches)
+            digests |= dict(zip(rows["prediction_id"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
+    return digests

@@ -83,9 +83,9 @@ class RunFolder:
     def new(cls, work: Path) -> Self:
         """An empty one."""
         last = max((int(folder.path.name) for folder in cls._all(work)), default=0)
-        made = cls(work / f"{last + 1:04d}")
-        made.path.mkdir(parents=True)
-        return made
+        folder = cls(work / f"{last + 1:04d}")
+        folder.path.mkdir(parents=True)
+        return folder
 
     @classmethod
     def _all(cls, work: Path) -> list[Self]:
@@ -110,14 +110,14 @@ class RunFolder:
         """What to train on; paths start in `photos`."""
         return read_manifest(self.manifest)
 
-    def read(self, what: str) -> dict[str, Any] | None:
+    def read(self, step: str) -> dict[str, Any] | None:
         """A step that was done; None if it was not."""
-        path = self.path / f"{what}.json"
+        path = self.path / f"{step}.json"
         content: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
         return content
 
-    def write(self, what: str, content: dict[str, Any]) -> None:
+    def write(self, step: str, content: dict[str, Any]) -> None:
         """Remember a step, atomically."""
-        partial = self.path / f"{what}.partial"
+        partial = self.path / f"{step}.partial"
         partial.write_text(json.dumps(content, indent=1))
-        partial.replace(self.path / f"{what}.json")
+        partial.replace(self.path / f"{step}.json")

@@ -70,20 +70,20 @@ class ModelCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def add(self, key: str, made: Path) -> Path:
+    def add(self, key: str, source: Path) -> Path:
         """Take a model folder that has been checked; where it cannot be kept, a temporary folder holds it until a restart."""
         target = self._folder / key
         try:
             if os.path.lexists(target) and self.find(key) is not None:  # another process was first with the same content
                 return target
-            _write(self._receipt(key), {"files": _digests(made)})  # first, so that no copy is ever without
-            made.rename(target)
+            _write(self._receipt(key), {"files": _digests(source)})  # first, so that no copy is ever without
+            source.rename(target)
         except OSError as error:
             if target.is_dir() and self.find(key) is not None:
                 return target
             target = Path(tempfile.mkdtemp(prefix="model-")) / key
             _logger.warning("%s cannot be kept in %s (%s). It is served from %s.", key, self._folder, error, target)
-            shutil.move(made, target)
+            shutil.move(source, target)
         return target
 
     def remember(self, stage: str, key: str, version: str) -> None:
@@ -100,10 +100,10 @@ class ModelCache:
 
     def last_good(self, stage: str) -> Copy | None:
         """The copy that was last remembered for a stage, if it is still whole."""
-        found = self._read_pointer(stage)
-        if found is None or (folder := self.find(found.folder.name)) is None:
+        copy = self._read_pointer(stage)
+        if copy is None or (folder := self.find(copy.folder.name)) is None:
             return None
-        return Copy(folder, found.version)
+        return Copy(folder, copy.version)
 
     def _read_pointer(self, stage: str) -> Copy | None:
         pointer = self._pointer(stage)

@@ -146,9 +146,9 @@ def _response(meaning: str, schema: str) -> dict[str, Any]:
 
 
 def _unsupported() -> dict[str, Any]:
-    found = _response("Content-Type is none of the three (JSON where there is none at all)", "Error")
-    found["content"]["text/plain"] = {"schema": {"type": "string"}}
-    return found
+    response = _response("Content-Type is none of the three (JSON where there is none at all)", "Error")
+    response["content"]["text/plain"] = {"schema": {"type": "string"}}
+    return response
 
 
 def _keys() -> dict[str, Any]:

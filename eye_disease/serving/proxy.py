@@ -128,11 +128,11 @@ class Proxy:
 
 def nginx_command(configuration: Path) -> list[str]:
     """Runs nginx with a configuration, in the foreground, with all its files beside it. Raises ProxyError without nginx."""
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
-    if not found:
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
+    if not nginx:
         raise ProxyError("nginx was not found. Install it (Debian, Ubuntu: apt install nginx; macOS: brew install nginx).")
     folder = configuration.parent.resolve()
-    return [found, "-p", f"{folder}/", "-c", str(folder / configuration.name), "-e", "stderr"]
+    return [nginx, "-p", f"{folder}/", "-c", str(folder / configuration.name), "-e", "stderr"]
 
 
 def check(configuration: Path) -> None:

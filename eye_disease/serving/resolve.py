@@ -72,21 +72,21 @@ def resolve(name: str, stage: str, settings: RegistrySettings, fallback: bool = 
 
 def _from_registry(name: str, stage: str, settings: RegistrySettings, cache: ModelCache) -> Resolved:
     deadline = time.monotonic() + settings.timeout_seconds
-    found = _in_time(lambda: in_stage(name, stage), deadline, settings)
-    if found is None:
+    version = _in_time(lambda: in_stage(name, stage), deadline, settings)
+    if version is None:
         _logger.warning("NOT SERVING FROM THE REGISTRY: no version of %s is in %s. Serving the bundled model.", name, stage)
         return Resolved(bundled_model(settings.cache_dir), "bundled", BUNDLED_VERSION)
-    folder = cache.find(_key(found)) or _download(name, found, deadline, settings, cache)
-    cache.remember(stage, _key(found), found.version)
-    return Resolved(folder, "registry", found.version)
+    folder = cache.find(_key(version)) or _download(name, version, deadline, settings, cache)
+    cache.remember(stage, _key(version), version.version)
+    return Resolved(folder, "registry", version.version)
 
 
-def _download(name: str, found: VersionSummary, deadline: float, settings: RegistrySettings, cache: ModelCache) -> Path:
+def _download(name: str, version: VersionSummary, deadline: float, settings: RegistrySettings, cache: ModelCache) -> Path:
     """Download, check, then keep. How long the check takes is no matter of the registry's."""
     with cache.incoming() as folder:
-        fetched = _in_time(lambda: FetchedVersion.fetch(name, found.version, folder), deadline, settings)
+        fetched = _in_time(lambda: FetchedVersion.fetch(name, version.version, folder), deadline, settings)
         require_canary(fetched.folder)
-        return cache.add(_key(found), fetched.folder)
+        return cache.add(_key(version), fetched.folder)
 
 
 def _key(version: VersionSummary) -> str:

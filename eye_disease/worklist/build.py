@@ -15,7 +15,7 @@ from eye_disease.common.mlflow_client import tracking_call
 from eye_disease.common.model_process import ModelProcessError
 from eye_disease.common.model_process import heatmaps as ask_heatmaps
 from eye_disease.common.text import clean
-from eye_disease.evaluation.photos_by_content import hash_photos, photo_files
+from eye_disease.evaluation.photo_files import hash_photos, photo_files
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.registry.versions import FetchedVersion, VersionError

@@ -48,7 +48,7 @@ def read(data: bytes, working_side: int) -> Header:
     Raises ImageError: format_unsupported, mode_unsupported, image_too_many_scans, image_corrupt.
     """
     start = data.index(START)
-    frame, kept, turned, scan_at = _segments(data, start + 2)
+    frame, segments, turned, scan_at = _segments(data, start + 2)
     scans = _count_scans(data, scan_at, frame)
     complete = data.rfind(END, scan_at) >= 0
     if not complete and scans > 1 and not _has_all_bits(data, scan_at, len(frame.sampling)):
@@ -62,7 +62,7 @@ def read(data: bytes, working_side: int) -> Header:
         "JPEG",
         frame.width,
         frame.height,
-        b"".join([START, *kept, body]),
+        b"".join([START, *segments, body]),
         memory,
         turned,
         scans=scans,
@@ -73,7 +73,7 @@ def read(data: bytes, working_side: int) -> Header:
 def _segments(data: bytes, position: int) -> tuple[_Frame, list[bytes], int, int]:
     """(frame, segments that are kept, orientation, where the first scan starts)."""
     frame, exif, xmp = None, b"", b""
-    kept: list[bytes] = []
+    segments: list[bytes] = []
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         code = data[position + 1]
         if code == 0xFF or code in _WITHOUT_LENGTH:
@@ -99,11 +99,11 @@ def _segments(data: bytes, position: int) -> tuple[_Frame, list[bytes], int, int
         elif code == _APP1 and not xmp and body.startswith(_XMP):
             xmp = body
         if code not in _SIDE:
-            kept.append(data[position:end])
+            segments.append(data[position:end])
         position = end
     if frame is None or position < 0 or data[position + 1 : position + 2] != bytes([_SOS]):
         raise ImageError("format_unsupported", "Not a whole JPEG: it has no frame or no scan. Expected a JPEG file.")
-    return frame, kept, orientation(exif, xmp), position
+    return frame, segments, orientation(exif, xmp), position
 
 
 def _read_frame(code: int, body: bytes) -> _Frame:
@@ -135,8 +135,8 @@ def _count_scans(data: bytes, scan_at: int, frame: _Frame) -> int:
 
 def _scans(data: bytes, position: int) -> Iterator[bytes]:
     """The header of each scan, from the one at `position` to the end of the picture."""
-    while found := _IN_SCAN.search(data, position):
-        position, code = found.start(), data[found.start() + 1]
+    while marker := _IN_SCAN.search(data, position):
+        position, code = marker.start(), data[marker.start() + 1]
         if code == _EOI:
             return
         body = data[position + 4 : position + 2 + int.from_bytes(data[position + 2 : position + 4])]
@@ -147,12 +147,12 @@ def _scans(data: bytes, position: int) -> Iterator[bytes]:
 
 def _has_all_bits(data: bytes, scan_at: int, components: int) -> bool:
     """Whether the scans bring every coefficient of so many components down to its last bit."""
-    left: dict[tuple[int, int], int] = {}
+    missing_bits: dict[tuple[int, int], int] = {}
     for body in _scans(data, scan_at):
         count = body[0] if body else 0
         if len(body) < 1 + 2 * count + 3:
             return False
         first, last, approximation = body[1 + 2 * count : 4 + 2 * count]
         for i in range(count):
-            left |= {(body[1 + 2 * i], k): approximation & 15 for k in range(first, min(last, 63) + 1)}
-    return len(left) == 64 * components and not any(left.values())
+            missing_bits |= {(body[1 + 2 * i], k): approximation & 15 for k in range(first, min(last, 63) + 1)}
+    return len(missing_bits) == 64 * components and not any(missing_bits.values())

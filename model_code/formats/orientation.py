@@ -26,10 +26,10 @@ _TURNS = {
 
 def orientation(exif: bytes, xmp: bytes = b"") -> int:
     """1 to 8, as EXIF counts; 1 (upright) where neither block says another. A broken block says nothing."""
-    said = _from_exif(exif.removeprefix(b"Exif\0\0"))
-    if said is None and (found := _XMP.search(xmp)):
-        said = int(found[1])
-    return said if said in _TURNS else 1
+    turn = _from_exif(exif.removeprefix(b"Exif\0\0"))
+    if turn is None and (match := _XMP.search(xmp)):
+        turn = int(match[1])
+    return turn if turn in _TURNS else 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

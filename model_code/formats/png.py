@@ -30,13 +30,13 @@ def read(data: bytes) -> Header:
 
 def _strip(data: bytes) -> tuple[bytes, bytes, bytes]:
     """(the file with the picture's chunks alone, EXIF block, XMP)."""
-    kept, exif, xmp = bytearray(SIGNATURE), b"", b""
+    stripped, exif, xmp = bytearray(SIGNATURE), b"", b""
     position = run = len(SIGNATURE)  # from `run` to `position`, everything is kept
     while position + 8 <= len(data):
         kind = data[position + 4 : position + 8]
         end = position + 12 + int.from_bytes(data[position : position + 4])
         if kind not in _PICTURE:
-            kept += memoryview(data)[run:position]
+            stripped += memoryview(data)[run:position]
             if end > len(data):  # the length is damaged: go on at the pixels
                 run = position = max(data.find(b"IDAT", position + 8) - 4, position + 8)
                 continue
@@ -51,7 +51,7 @@ def _strip(data: bytes) -> tuple[bytes, bytes, bytes]:
             break
     if run == len(SIGNATURE):
         return data, exif, xmp
-    return bytes(kept + memoryview(data)[run:]), exif, xmp
+    return bytes(stripped + memoryview(data)[run:]), exif, xmp
 
 
 def _raw_exif(kind: bytes, body: bytes) -> bytes:

@@ -63,11 +63,11 @@ def _directory(data: bytes) -> Mapping[int, tuple[int, ...]]:
         total += values * size
         if tag in _READ and kind in _WHOLE:
             place = at + 4 + word if values * size <= word else number(at + 4 + word, word)
-            found = tuple(number(place + i * size, size) for i in range(min(values, _MAX_VALUES)))
-            tags[tag] = tags.get(tag, ()) + found if found else tags.get(tag, ())
+            numbers = tuple(number(place + i * size, size) for i in range(min(values, _MAX_VALUES)))
+            tags[tag] = tags.get(tag, ()) + numbers if numbers else tags.get(tag, ())
     if total > _MAX_DIRECTORY * len(data):
         raise ImageError("image_corrupt", "The directory of the TIFF file says more than the file holds.")
-    return {tag: found for tag, found in tags.items() if found}
+    return {tag: numbers for tag, numbers in tags.items() if numbers}
 
 
 def _samples(tags: Mapping[int, tuple[int, ...]]) -> int:

@@ -28,11 +28,11 @@ def read(data: bytes) -> Header:
 
 def _chunks(data: bytes) -> tuple[bytes, bytes]:
     """The bodies of the first chunks EXIF and XMP."""
-    found: dict[bytes, bytes] = {}
+    chunks: dict[bytes, bytes] = {}
     position = 12
     while position + 8 <= len(data):
         kind, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
         if kind in (b"EXIF", b"XMP "):
-            found.setdefault(kind, data[position + 8 : position + 8 + size])
+            chunks.setdefault(kind, data[position + 8 : position + 8 + size])
         position += 8 + size + size % 2
-    return found.get(b"EXIF", b""), found.get(b"XMP ", b"")
+    return chunks.get(b"EXIF", b""), chunks.get(b"XMP ", b"")

@@ -16,7 +16,7 @@ LOGIN = {"MLFLOW_TRACKING_USERNAME": "eve", "MLFLOW_TRACKING_PASSWORD": "hunter2
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("uri", "expected"),
     [
         ("http://eve:hunter2@mlflow:5000", {"MLFLOW_TRACKING_URI": "http://mlflow:5000"} | LOGIN),
         ("HTTPS://eve:hunter2@[::1]:5000/a/b", {"MLFLOW_TRACKING_URI": "HTTPS://[::1]:5000/a/b"} | LOGIN),
@@ -33,8 +33,8 @@ LOGIN = {"MLFLOW_TRACKING_USERNAME": "eve", "MLFLOW_TRACKING_PASSWORD": "hunter2
         ("", {"MLFLOW_TRACKING_URI": ""}),
     ],
 )
-def test_a_login_in_the_tracking_uri_goes_where_mlflow_keeps_logins(given: str, expected: dict[str, str]) -> None:
-    env = {"MLFLOW_TRACKING_URI": given}
+def test_a_login_in_the_tracking_uri_goes_where_mlflow_keeps_logins(uri: str, expected: dict[str, str]) -> None:
+    env = {"MLFLOW_TRACKING_URI": uri}
     prepare(env)
     assert {name: value for name, value in env.items() if name.startswith("MLFLOW_TRACKING")} == expected
 

@@ -43,9 +43,9 @@ def test_a_model_that_ends_its_process_is_told_apart_from_one_that_fails(tmp_pat
 
 
 def test_a_folder_that_is_no_model_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelProcessError, match=r"cannot be loaded, or fails: .*MLmodel") as told:
+    with pytest.raises(ModelProcessError, match=r"cannot be loaded, or fails: .*MLmodel") as caught:
         require_canary(tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_does_not_answer_in_time(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_settings_of_this_process_change_no_answer_and_no_log(tmp_path: Path, mo
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("INFERENCE_LOG_DIR", "/records")
     monkeypatch.setenv("INFERENCE_THREADS", "1")
-    held = environment(tmp_path)
-    assert held["INFERENCE_LOG_DIR"] == str(tmp_path)
-    assert held["INFERENCE_THREADS"] == "1"
-    assert not held.keys() & {
+    env = environment(tmp_path)
+    assert env["INFERENCE_LOG_DIR"] == str(tmp_path)
+    assert env["INFERENCE_THREADS"] == "1"
+    assert not env.keys() & {
         "MAX_REQUEST_ROWS",
         "INFERENCE_LOG_REQUIRED",
         "MODEL_SOURCE",

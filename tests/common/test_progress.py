@@ -47,9 +47,9 @@ def test_a_terminal_sees_a_bar_that_fills(clock: list[float]) -> None:
     assert "[" + "#" * 15 + " " * 15 + "] reading photos: 5 of 10, about 5 s left" in shown
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (170, "3 min"), (5400, "1.5 h")])
-def test_a_span_as_people_say_it(seconds: float, said: str) -> None:
-    assert remaining(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(40, "40 s"), (170, "3 min"), (5400, "1.5 h")])
+def test_a_span_as_people_say_it(seconds: float, text: str) -> None:
+    assert remaining(seconds) == text
 
 
 def test_items_are_counted_as_they_come(clock: list[float]) -> None:

@@ -13,10 +13,9 @@ from eye_disease.cli import drift as drift_job
 from eye_disease.common.errors import BusyError, TrackingUnavailableError
 from eye_disease.common.lock import only_run
 from eye_disease.comparison.compare import CompareError, Comparison, compare
-from eye_disease.comparison.decision import decide
-from eye_disease.comparison.limits import CompareLimits
+from eye_disease.comparison.decision import CompareLimits, decide
 from eye_disease.comparison.report import metrics, rows, text
-from eye_disease.evaluation.anytime import Outcomes
+from eye_disease.evaluation.paired import Outcomes
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories, VersionMemory
@@ -65,7 +64,7 @@ class Log:
 
     def label(self) -> None:
         """Once the records have been taken in."""
-        lines = "".join(f"{one},{LABEL}\n" for one in self.labels)
+        lines = "".join(f"{prediction_id},{LABEL}\n" for prediction_id in self.labels)
         file = self.folder.parent / "labels.csv"
         file.write_text(f"prediction_id,label\n{lines}")
         LabelBook(Storage(str(self.folder)), MODEL).import_file(file, "grader-1", LATER)
@@ -95,32 +94,32 @@ def test_a_better_shadow_is_promoted(settings: MonitoringSettings, log: Log) -> 
     log.both(100, champion=True, challenger=True)
     log.both(4, champion=True, challenger=False, first=100)
     log.both(40, champion=False, challenger=True, first=104)
-    found = _compare(settings, log)
-    assert found.outcomes == Outcomes(won=40, lost=4, same=100)
-    assert (found.decision.choice, found.decision.reasons[0]) == ("promote", "The challenger is more accurate.")
-    assert found.decision.evidence_for > found.decision.needed > found.decision.evidence_against
-    assert (found.agreement.value, found.agreement.n) == (100 / 144, 144)
-    assert found.champion.realised.accuracy.value == 104 / 144
-    assert found.challenger.realised.accuracy.value == 140 / 144  # labels of the champion's predictions hold for the photo
-    assert (found.champion.roles, found.challenger.roles) == ({"champion": 144}, {"shadow": 144})
+    comparison = _compare(settings, log)
+    assert comparison.outcomes == Outcomes(won=40, lost=4, same=100)
+    assert (comparison.decision.choice, comparison.decision.reasons[0]) == ("promote", "The challenger is more accurate.")
+    assert comparison.decision.evidence_for > comparison.decision.needed > comparison.decision.evidence_against
+    assert (comparison.agreement.value, comparison.agreement.n) == (100 / 144, 144)
+    assert comparison.champion.realised.accuracy.value == 104 / 144
+    assert comparison.challenger.realised.accuracy.value == 140 / 144  # labels of the champion's predictions hold for the photo
+    assert (comparison.champion.roles, comparison.challenger.roles) == ({"champion": 144}, {"shadow": 144})
 
 
 def test_a_worse_one_is_not(settings: MonitoringSettings, log: Log) -> None:
     log.both(100, champion=True, challenger=True)
     log.both(30, champion=True, challenger=False, first=100)
-    found = _compare(settings, log)
-    assert found.decision.choice == "keep"
-    assert "less accurate" in found.decision.reasons[0]
-    assert found.decision.difference[1] < 0
+    comparison = _compare(settings, log)
+    assert comparison.decision.choice == "keep"
+    assert "less accurate" in comparison.decision.reasons[0]
+    assert comparison.decision.difference[1] < 0
 
 
 def test_an_equal_one_waits_or_is_promoted_within_the_margin(settings: MonitoringSettings, log: Log) -> None:
     log.both(600, champion=True, challenger=True)
     log.both(3, champion=True, challenger=False, first=600)
     log.both(3, champion=False, challenger=True, first=603)
-    found = _compare(settings, log)
-    assert found.decision.choice == "not enough evidence yet"
-    assert "leave open" in found.decision.reasons[0]
+    comparison = _compare(settings, log)
+    assert comparison.decision.choice == "not enough evidence yet"
+    assert "leave open" in comparison.decision.reasons[0]
     limits = replace(LIMITS, margin=0.05)
     again = compare(settings, DriftLimits(), limits, MODEL, "1", "2", LATER)
     assert (again.decision.choice, again.decision.reasons[0]) == (
@@ -140,14 +139,14 @@ def test_an_error_is_not_right(settings: MonitoringSettings, log: Log) -> None:
     log.both(60, champion=True, challenger=True)
     for number in range(60, 64):
         log.add("1", f"photo-{number}", right=True, labelled=True)
-        log.add("2", f"photo-{number}", right=False, **failed(0) | _kept(log.records["2"][-1], number, f"photo-{number}"))
-    found = _compare(settings, log)
-    assert found.outcomes == Outcomes(lost=4, same=60)
-    assert found.agreement.n == 60
-    assert found.challenger.realised.unanswered == 4
+        log.add("2", f"photo-{number}", right=False, **failed(0) | _identified(log.records["2"][-1], number, f"photo-{number}"))
+    comparison = _compare(settings, log)
+    assert comparison.outcomes == Outcomes(lost=4, same=60)
+    assert comparison.agreement.n == 60
+    assert comparison.challenger.realised.unanswered == 4
 
 
-def _kept(before: dict, number: int, photo: str) -> dict:
+def _identified(before: dict, number: int, photo: str) -> dict:
     """What makes a failed record one of version 2's own."""
     time = (NOON + timedelta(seconds=number)).isoformat(timespec="microseconds")
     changes = {"sequence": before["sequence"] + 1, "timestamp": time, "image_sha256": photo}
@@ -159,10 +158,10 @@ def test_a_challenger_that_could_read_no_photo(settings: MonitoringSettings, log
         log.add("1", f"photo-{number}", right=True, labelled=True)
         changes = {"sequence": number, "timestamp": log.records["1"][-1]["timestamp"], "image_sha256": None}
         log.records["2"].append(failed(0, "base64_invalid") | changes | {"process_id": "p2", "model_version": "2"})
-    found = _compare(settings, log)
-    assert (found.outcomes, found.agreement) == (Outcomes(champion=(0, 60)), None)
-    assert found.decision.choice == "not enough evidence yet"
-    assert "error_code: share 1" in found.decision.reasons[2]
+    comparison = _compare(settings, log)
+    assert (comparison.outcomes, comparison.agreement) == (Outcomes(champion=(0, 60)), None)
+    assert comparison.decision.choice == "not enough evidence yet"
+    assert "error_code: share 1" in comparison.decision.reasons[2]
 
 
 @pytest.mark.parametrize("reason", ["errors", "slow", "alarm"])
@@ -172,17 +171,17 @@ def test_a_challenger_whose_service_is_not_well_is_kept_out(settings: Monitoring
     if reason == "errors":
         for number in range(40):
             last = log.records["2"][-1]
-            log.records["2"].append(failed(0) | _kept(last, 140 + number, f"bad-{number}"))
+            log.records["2"].append(failed(0) | _identified(last, 140 + number, f"bad-{number}"))
     if reason == "slow":
-        log.records["2"] = [one | {"inference_time_ms": 6000.0} for one in log.records["2"]]
+        log.records["2"] = [answer | {"inference_time_ms": 6000.0} for answer in log.records["2"]]
     if reason == "alarm":
         memory = VersionMemory(alarm=AlarmState(raised=True))
         Memories(settings.state_dir).save(MODEL, "2", memory)
     decision = _compare(settings, log).decision
-    said = {"errors": "error_code: share 0.222", "slow": "mean_latency 6,000 ms", "alarm": "alarm on version 2 is raised"}
+    objections = {"errors": "error_code: share 0.222", "slow": "mean_latency 6,000 ms", "alarm": "alarm on version 2 is raised"}
     assert decision.choice == "keep"
     assert decision.reasons[0] == "The challenger is accurate enough, but something else speaks against it."
-    assert said[reason] in decision.reasons[2]
+    assert objections[reason] in decision.reasons[2]
     assert decision.evidence_for > decision.needed
 
 
@@ -206,36 +205,38 @@ def _split(log: Log, champion: tuple[int, int], challenger: tuple[int, int], **c
 
 def test_without_common_photos_the_labels_of_each_decide(settings: MonitoringSettings, log: Log) -> None:
     _split(log, (200, 100), (290, 10))
-    found = _compare(settings, log)
-    assert found.outcomes == Outcomes(champion=(100, 200), challenger=(10, 290))
-    assert (found.decision.choice, found.agreement) == ("promote", None)
-    assert found.notes == ("The drift job has not judged version 2 yet.",)
+    comparison = _compare(settings, log)
+    assert comparison.outcomes == Outcomes(champion=(100, 200), challenger=(10, 290))
+    assert (comparison.decision.choice, comparison.agreement) == ("promote", None)
+    assert comparison.notes == ("The drift job has not judged version 2 yet.",)
 
 
 def test_versions_that_had_different_photos_are_not_compared_by_them(settings: MonitoringSettings, log: Log) -> None:
     _split(log, (200, 100), (290, 10), brightness=200.0)
-    found = _compare(settings, log)
-    assert found.outcomes == Outcomes()
-    assert found.decision.choice == "not enough evidence yet"
-    assert "different photos (brightness: KS distance 1.00)" in found.notes[0]
+    comparison = _compare(settings, log)
+    assert comparison.outcomes == Outcomes()
+    assert comparison.decision.choice == "not enough evidence yet"
+    assert "different photos (brightness: KS distance 1.00)" in comparison.notes[0]
 
 
 def test_labels_from_before_the_challenger_came_do_not_count(settings: MonitoringSettings, log: Log) -> None:
     _split(log, (100, 0), (60, 0))
-    for one in log.records["2"]:
-        one["timestamp"] = (datetime.fromisoformat(one["timestamp"]) + timedelta(seconds=90)).isoformat(timespec="microseconds")
-    found = _compare(settings, log)
+    for answer in log.records["2"]:
+        answer["timestamp"] = (datetime.fromisoformat(answer["timestamp"]) + timedelta(seconds=90)).isoformat(
+            timespec="microseconds"
+        )
+    comparison = _compare(settings, log)
     # The challenger's first answer came 90 s after the champion's; the minute before it is forgiven.
-    assert found.outcomes == Outcomes(champion=(0, 70), challenger=(0, 60))
-    assert found.champion.profile.whole.answered == 70
+    assert comparison.outcomes == Outcomes(champion=(0, 70), challenger=(0, 60))
+    assert comparison.champion.profile.whole.answered == 70
 
 
 def test_a_photo_counts_once_and_its_latest_label(settings: MonitoringSettings, log: Log) -> None:
     log.both(60, champion=True, challenger=True)
     for _ in range(5):
         log.add("2", "photo-0", right=False)
-    found = _compare(settings, log)
-    assert found.outcomes == Outcomes(lost=1, same=59)
+    comparison = _compare(settings, log)
+    assert comparison.outcomes == Outcomes(lost=1, same=59)
     book = LabelBook(Storage(str(log.folder)), MODEL)
     book.add(log.records["2"][0]["prediction_id"], CLASSES[1], "grader-2", LATER + timedelta(hours=1))
     assert compare(settings, DriftLimits(), LIMITS, MODEL, "1", "2", LATER).outcomes == Outcomes(won=1, same=59)
@@ -243,20 +244,22 @@ def test_a_photo_counts_once_and_its_latest_label(settings: MonitoringSettings, 
 
 def test_records_of_older_releases_have_no_role(settings: MonitoringSettings, log: Log) -> None:
     log.both(60, champion=True, challenger=True)
-    log.records["1"] = [{name: value for name, value in one.items() if name != "role"} for one in log.records["1"]]
-    found = _compare(settings, log)
-    assert (found.champion.roles, found.champion.profile.whole.answered) == ({}, 60)
-    assert "roles not recorded and shadow" in text(found)
+    log.records["1"] = [{name: value for name, value in answer.items() if name != "role"} for answer in log.records["1"]]
+    comparison = _compare(settings, log)
+    assert (comparison.champion.roles, comparison.champion.profile.whole.answered) == ({}, 60)
+    assert "roles not recorded and shadow" in text(comparison)
 
 
 @pytest.mark.parametrize(
-    ("versions", "said"),
+    ("versions", "message"),
     [(("1", "1"), "cannot be compared with itself"), (("1", "3"), "no records of .* version 3; it has some of 1, 2")],
 )
-def test_versions_that_cannot_be_compared(settings: MonitoringSettings, log: Log, versions: tuple[str, str], said: str) -> None:
+def test_versions_that_cannot_be_compared(
+    settings: MonitoringSettings, log: Log, versions: tuple[str, str], message: str
+) -> None:
     log.both(2, champion=True, challenger=True)
     log.write()
-    with pytest.raises(CompareError, match=said):
+    with pytest.raises(CompareError, match=message):
         compare(settings, DriftLimits(), LIMITS, MODEL, *versions, LATER)
 
 
@@ -289,16 +292,16 @@ def test_what_is_printed(settings: MonitoringSettings, log: Log) -> None:
 
 def test_the_figures_of_the_table_are_those_of_the_records(settings: MonitoringSettings, log: Log) -> None:
     log.both(60, champion=True, challenger=False)
-    found = _compare(settings, log)
-    table = {row.figure: (row.champion, row.challenger) for row in rows(found)}
+    comparison = _compare(settings, log)
+    table = {row.figure: (row.champion, row.challenger) for row in rows(comparison)}
     assert table["accuracy"] == (1.0, 0.0)
     assert table["recall_cataract"] == (1.0, 0.0)
     assert table["class_cataract_share"] == (1.0, 0.0)
     assert table["mean_confidence"] == (pytest.approx(0.7, abs=1e-5), pytest.approx(0.7, abs=1e-5))
     assert table["decision_report_share"] == (1.0, 1.0)
     assert table["error_share"] == (0.0, 0.0)
-    assert all(np.isfinite(value) for value in metrics(found).values())
-    assert metrics(found)["champion/accuracy"] == 1.0
+    assert all(np.isfinite(value) for value in metrics(comparison).values())
+    assert metrics(comparison)["champion/accuracy"] == 1.0
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,8 +353,8 @@ def test_what_cannot_be_compared_is_said(command: Any, log: Log) -> None:
 def test_without_mlflow_it_prints_and_fails(command: Any, log: Log, capsys: pytest.CaptureFixture[str]) -> None:
     log.both(2, champion=True, challenger=True)
     log.write()
-    said = command(MLFLOW_TRACKING_URI="http://127.0.0.1:9", ENABLE_MLFLOW_TRACKING="true")
-    assert said == TrackingUnavailableError.exit_status
+    status = command(MLFLOW_TRACKING_URI="http://127.0.0.1:9", ENABLE_MLFLOW_TRACKING="true")
+    assert status == TrackingUnavailableError.exit_status
     shown = capsys.readouterr()
     assert "is not, or not wholly, in MLflow" in shown.err
     assert "Decision: not enough evidence yet" in shown.out

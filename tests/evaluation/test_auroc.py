@@ -8,9 +8,9 @@ from eye_disease.evaluation.auroc import Auroc
 def test_the_value_is_scikit_learns_with_ties() -> None:
     rng = np.random.default_rng(0)
     ill, scores = rng.random(300) < 0.3, rng.integers(0, 12, 300).astype(float)
-    found = Auroc.of(scores, ill, np.arange(300))
-    assert found.value == pytest.approx(roc_auc_score(ill, scores))
-    assert (found.ill, found.healthy) == (ill.sum(), 300 - ill.sum())
+    auroc = Auroc.of(scores, ill, np.arange(300))
+    assert auroc.value == pytest.approx(roc_auc_score(ill, scores))
+    assert (auroc.ill, auroc.healthy) == (ill.sum(), 300 - ill.sum())
 
 
 def test_the_interval_is_delongs_where_every_patient_has_one_photo() -> None:
@@ -21,9 +21,9 @@ def test_the_interval_is_delongs_where_every_patient_has_one_photo() -> None:
     error = np.sqrt(wins.mean(axis=1).var(ddof=1) / 40 + wins.mean(axis=0).var(ddof=1) / 70)
     value = wins.mean()
     spread, odds = 1.959964 * error / (value * (1 - value)), np.log(value / (1 - value))
-    found = Auroc.of(np.r_[x, y], np.arange(110) < 40, np.arange(110))
+    auroc = Auroc.of(np.r_[x, y], np.arange(110) < 40, np.arange(110))
     expected = [1 / (1 + np.exp(-(odds + side * spread))) for side in (-1, 1)]
-    assert (found.low, found.high) == pytest.approx(expected, abs=1e-6)
+    assert (auroc.low, auroc.high) == pytest.approx(expected, abs=1e-6)
 
 
 def _people(rng: np.random.Generator, patients: int, eyes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,8 +39,8 @@ def _people(rng: np.random.Generator, patients: int, eyes: int) -> tuple[np.ndar
 def test_the_interval_holds_the_truth_in_nineteen_of_twenty_draws_however_many_photos_a_patient_has(eyes: int) -> None:
     truth = Auroc.of(*_people(np.random.default_rng(99), 40_000, eyes)).value
     rng = np.random.default_rng(eyes)
-    found = [Auroc.of(*_people(rng, 80, eyes)) for _ in range(500)]
-    assert 0.92 <= np.mean([one.low <= truth <= one.high for one in found]) <= 0.98
+    aurocs = [Auroc.of(*_people(rng, 80, eyes)) for _ in range(500)]
+    assert 0.92 <= np.mean([auroc.low <= truth <= auroc.high for auroc in aurocs]) <= 0.98
 
 
 def test_photos_counted_as_patients_would_be_too_sure() -> None:
@@ -52,11 +52,11 @@ def test_photos_counted_as_patients_would_be_too_sure() -> None:
 
 
 def test_few_photos_that_are_all_told_apart_promise_little() -> None:
-    found = Auroc.of(np.r_[np.ones(6), np.zeros(50)], np.arange(56) < 6, np.arange(56))
-    assert (found.value, found.high) == (1.0, 1.0)
-    assert found.low == pytest.approx(6 / (6 + 1.959964**2), abs=1e-6)
+    best = Auroc.of(np.r_[np.ones(6), np.zeros(50)], np.arange(56) < 6, np.arange(56))
+    assert (best.value, best.high) == (1.0, 1.0)
+    assert best.low == pytest.approx(6 / (6 + 1.959964**2), abs=1e-6)
     worst = Auroc.of(np.r_[np.zeros(6), np.ones(50)], np.arange(56) < 6, np.arange(56))
-    assert (worst.low, worst.value, worst.high) == pytest.approx((0, 0, 1 - found.low))
+    assert (worst.low, worst.value, worst.high) == pytest.approx((0, 0, 1 - best.low))
 
 
 def test_one_side_alone_is_refused() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from eye_disease.evaluation.class_folders import BESIDE, NESTED, DataError, scan, summary
-from eye_disease.evaluation.photo_files import NO_PHOTO, SYSTEM, files_below, why_no_photo
+from eye_disease.evaluation.class_folders import BESIDE, NESTED, scan, summary
+from eye_disease.evaluation.photo_files import NO_PHOTO, SYSTEM, DataError, files_below, why_no_photo
 
 HEIC = b"\0\0\0\x18ftypheic" + bytes(200)
 
@@ -27,9 +27,9 @@ def _put(folder: Path, **files: bytes) -> None:
 @pytest.mark.parametrize("name", ["1.jpg", "1.jfif", "1", "IMG_0001.JPE", "photo.of.march", "1.dat"])
 def test_a_photo_is_one_whatever_it_is_called(file_format: str, name: str, tmp_path: Path) -> None:
     _put(tmp_path, **{f"normal/{name}": _photo(file_format), "glaucoma/1.png": _photo("PNG")})
-    found = scan(tmp_path)
-    assert sorted(map(str, found.photos)) == sorted(["glaucoma/1.png", f"normal/{name}"])
-    assert found.left_out == {}
+    folders = scan(tmp_path)
+    assert sorted(map(str, folders.photos)) == sorted(["glaucoma/1.png", f"normal/{name}"])
+    assert folders.left_out == {}
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_texts_are_no_photos_and_damaged_photos_are(tmp_path: Path) -> None:
 
 def test_what_systems_leave_behind_is_neither_a_class_nor_a_photo(tmp_path: Path) -> None:
     photo = _photo("JPEG")
-    kept = {"a/1.jpg": photo, "b/1.jpg": photo}
+    photos = {"a/1.jpg": photo, "b/1.jpg": photo}
     left = ("@eaDir/1.jpg", ".ipynb_checkpoints/1-checkpoint.jpg", "__MACOSX/a/1.jpg", "a/@eaDir/1.jpg/thumb.jpg")
-    _put(tmp_path, **kept, **dict.fromkeys(left, photo), **{"a/._1.jpg": photo, "a/.DS_Store": b"x", "b/Thumbs.db": b"x"})
-    found = scan(tmp_path)
-    assert sorted(map(str, found.photos)) == sorted(kept)
-    assert set(found.left_out) == {SYSTEM}
-    assert {"@eaDir", ".ipynb_checkpoints", "a/._1.jpg", "b/Thumbs.db"} <= set(found.left_out[SYSTEM])
+    _put(tmp_path, **photos, **dict.fromkeys(left, photo), **{"a/._1.jpg": photo, "a/.DS_Store": b"x", "b/Thumbs.db": b"x"})
+    folders = scan(tmp_path)
+    assert sorted(map(str, folders.photos)) == sorted(photos)
+    assert set(folders.left_out) == {SYSTEM}
+    assert {"@eaDir", ".ipynb_checkpoints", "a/._1.jpg", "b/Thumbs.db"} <= set(folders.left_out[SYSTEM])
 
 
 def test_what_is_not_taken_is_counted_and_named(tmp_path: Path) -> None:
@@ -80,19 +80,19 @@ def test_what_is_not_taken_is_counted_and_named(tmp_path: Path) -> None:
         tmp_path,
         **{"a/1.jpg": photo, "b/1.jpg": photo, "b/left/2.jpg": photo, "3.jpg": photo, "a/2.heic": HEIC, "a/x.csv": b"x"},
     )
-    found = scan(tmp_path)
+    folders = scan(tmp_path)
     heic = "HEIC, a format that is not read: save it as JPEG or PNG"
-    assert found.left_out == {heic: ["a/2.heic"], NESTED: ["b/left/2.jpg"], BESIDE: ["3.jpg"], NO_PHOTO: ["a/x.csv"]}
-    said = summary(found.left_out)
-    assert said.startswith("Not taken: 1 HEIC")
-    assert all(name in said for name in ("a/2.heic", "b/left/2.jpg", "3.jpg", "a/x.csv"))
+    assert folders.left_out == {heic: ["a/2.heic"], NESTED: ["b/left/2.jpg"], BESIDE: ["3.jpg"], NO_PHOTO: ["a/x.csv"]}
+    sentence = summary(folders.left_out)
+    assert sentence.startswith("Not taken: 1 HEIC")
+    assert all(name in sentence for name in ("a/2.heic", "b/left/2.jpg", "3.jpg", "a/x.csv"))
     assert summary({}) == ""
 
 
 @pytest.mark.parametrize(
-    ("inside", "said"), [({}, ""), ({"1.heic": HEIC}, "HEIC"), ({"left/1.jpg": b"\xff\xd8\xff"}, "left/1.jpg")]
+    ("inside", "message"), [({}, ""), ({"1.heic": HEIC}, "HEIC"), ({"left/1.jpg": b"\xff\xd8\xff"}, "left/1.jpg")]
 )
-def test_a_class_without_photos_is_refused(inside: dict[str, bytes], said: str, tmp_path: Path) -> None:
+def test_a_class_without_photos_is_refused(inside: dict[str, bytes], message: str, tmp_path: Path) -> None:
     (tmp_path / "normal").mkdir()
     _put(
         tmp_path,
@@ -101,7 +101,7 @@ def test_a_class_without_photos_is_refused(inside: dict[str, bytes], said: str, 
     )
     with pytest.raises(DataError, match=r"class folders normal of .* hold no photos") as caught:
         scan(tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "notes.txt" not in str(caught.value)
 
 

@@ -62,8 +62,8 @@ def test_the_figures_of_a_worked_example() -> None:
 
 def test_a_class_without_photos_has_no_recall_and_leaves_the_auroc_open() -> None:
     probabilities, labels, sources = _answers()
-    kept = labels != 2
-    figures = measure(probabilities[kept], labels[kept], CLASSES, sources[kept])
+    shown = labels != 2
+    figures = measure(probabilities[shown], labels[shown], CLASSES, sources[shown])
     assert set(figures.recall) == {"a", "b"}
     assert np.isnan(figures.macro_auroc)
     assert "macro_auroc" not in figures.metrics()

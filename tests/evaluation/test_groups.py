@@ -53,14 +53,14 @@ def test_a_worse_sex_is_named_once() -> None:
 @pytest.mark.slow
 def test_by_chance_a_gap_is_found_in_at_most_one_of_twenty_sets() -> None:
     """The photos of a patient share their fate, which photos counted one by one would take for a gap."""
-    found = 0
+    false_alarms = 0
     for seed in range(60):
         rows = labelled(240, seed=seed)
         unlucky = np.repeat(np.random.default_rng(seed).random(120) < 0.3, 2)
         groups = by_group(_blind_to(rows, unlucky, seed))
         assert groups is not None
-        found += bool(groups.unfair(0.05))
-    assert found <= 7, "3 are expected at most, more than 7 in one of a hundred runs"
+        false_alarms += bool(groups.unfair(0.05))
+    assert false_alarms <= 7, "3 are expected at most, more than 7 in one of a hundred runs"
 
 
 def test_groups_too_small_to_compare_are_shown_all_the_same() -> None:

@@ -13,8 +13,12 @@ DISEASE = "diabetic_retinopathy"
 _PLACE = CLASSES.index(DISEASE)
 
 
-def _aurocs(found: tuple, disease: str = DISEASE, least_grade: int | None = None) -> dict[str, float]:
-    return {one.source: one.auroc.value for one in found if (one.disease, one.least_grade) == (disease, least_grade)}
+def _aurocs(of_all: tuple, disease: str = DISEASE, least_grade: int | None = None) -> dict[str, float]:
+    return {
+        separation.source: separation.auroc.value
+        for separation in of_all
+        if (separation.disease, separation.least_grade) == (disease, least_grade)
+    }
 
 
 def test_a_network_that_tells_cameras_apart_is_found_out_within_a_source() -> None:
@@ -26,25 +30,25 @@ def test_a_network_that_tells_cameras_apart_is_found_out_within_a_source() -> No
     rows["source"] = np.where(np.repeat(rng.random(1_000) < 0.9, 2), mostly, np.where(ill, "school", "hospital"))
     scores = rng.normal(0, 1, (2_000, 4))
     scores[:, _PLACE] += 3.0 * (rows["source"] == "hospital")
-    found = {
-        one.source: one.auroc
-        for one in separations(answering(rows, scores))
-        if (one.disease, one.least_grade) == (DISEASE, None)
+    aurocs = {
+        separation.source: separation.auroc
+        for separation in separations(answering(rows, scores))
+        if (separation.disease, separation.least_grade) == (DISEASE, None)
     }
-    assert found[POOLED].value > 0.85
+    assert aurocs[POOLED].value > 0.85
     for source in ("hospital", "school"):
-        assert found[source].low < 0.5 < found[source].high
+        assert aurocs[source].low < 0.5 < aurocs[source].high
 
 
 def test_each_figure_is_that_of_the_photos_of_the_source() -> None:
     rows = labelled(600)
     answers = answering(rows, seeing(rows, skill=1.0))
-    found = _aurocs(separations(answers))
+    aurocs = _aurocs(separations(answers))
     for source in ("north", "south"):
         here = ((rows["source"] == source) & rows["label"].isin([DISEASE, "normal"])).to_numpy()
         expected = roc_auc_score(rows["label"][here] == DISEASE, answers.probabilities[here, _PLACE])
-        assert found[source] == pytest.approx(expected)
-    assert list(found) == [POOLED, "north", "south"]
+        assert aurocs[source] == pytest.approx(expected)
+    assert list(aurocs) == [POOLED, "north", "south"]
     whole = within_source(answers)
     assert whole.sources["north"] == Part.of(answers.of((rows["source"] == "north").to_numpy()))
     assert list(whole.sources) == [POOLED, "north", "south"]
@@ -54,25 +58,28 @@ def test_referable_disease_stands_apart() -> None:
     """The network sees the disease from grade 2 on, and nothing of grade 1."""
     rows = labelled(1_200, labels=(DISEASE, "normal"))
     seen = rows.assign(label=rows["label"].where(~(rows["grade"] < 2), "normal"))
-    found = separations(answering(rows, seeing(seen)))
-    assert min(_aurocs(found, least_grade=2).values()) > 0.95 > max(_aurocs(found).values())
-    one = next(one for one in found if one.least_grade and one.source == "north")
+    of_all = separations(answering(rows, seeing(seen)))
+    assert min(_aurocs(of_all, least_grade=2).values()) > 0.95 > max(_aurocs(of_all).values())
+    separation = next(separation for separation in of_all if separation.least_grade and separation.source == "north")
     here = rows["source"] == "north"
-    assert (one.auroc.ill, one.auroc.healthy) == (
+    assert (separation.auroc.ill, separation.auroc.healthy) == (
         (here & (rows["grade"] >= 2)).sum(),
         (here & (rows["label"] == "normal")).sum(),
     )
-    assert one.name == "diabetic_retinopathy, grade 2 and above"
+    assert separation.name == "diabetic_retinopathy, grade 2 and above"
     without = separations(answering(rows.assign(grade=np.nan), seeing(rows)))
-    assert not [one for one in without if one.least_grade]
+    assert not [separation for separation in without if separation.least_grade]
 
 
 def test_a_photo_known_to_lack_the_one_disease_counts_against_it_alone() -> None:
     rows = labelled(900, labels=(*CLASSES, "not_glaucoma"), sources=("north",))
-    found = {(one.disease, one.source): one.auroc.healthy for one in separations(answering(rows, seeing(rows)))}
+    healthy = {
+        (separation.disease, separation.source): separation.auroc.healthy
+        for separation in separations(answering(rows, seeing(rows)))
+    }
     normal, not_glaucoma = ((rows["label"] == name).sum() for name in ("normal", "not_glaucoma"))
-    assert found["glaucoma", "north"] == normal + not_glaucoma
-    assert found["cataract", "north"] == normal
+    assert healthy["glaucoma", "north"] == normal + not_glaucoma
+    assert healthy["cataract", "north"] == normal
 
 
 def test_a_source_without_both_sides_has_no_figure_of_its_own() -> None:
@@ -102,7 +109,7 @@ def test_the_eyes_of_a_patient_widen_the_interval() -> None:
     rows = labelled(200)
     alike = answering(rows, np.repeat(seeing(rows, skill=0.8)[::2], 2, axis=0))
     apart = answering(rows.assign(group=rows["path"]), np.repeat(seeing(rows, skill=0.8)[::2], 2, axis=0))
-    widths = [Part.of(one).accuracy.high - Part.of(one).accuracy.low for one in (alike, apart)]
+    widths = [Part.of(answers).accuracy.high - Part.of(answers).accuracy.low for answers in (alike, apart)]
     assert widths[0] == pytest.approx(widths[1] * np.sqrt(2), rel=0.05)
 
 

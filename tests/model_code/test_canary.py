@@ -37,7 +37,7 @@ def test_numbers_within_the_tolerance_are_the_same(change: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "given"),
+    ("column", "actual"),
     [
         ("predicted_class", "cataract"),
         ("predicted_class", None),
@@ -53,8 +53,8 @@ def test_numbers_within_the_tolerance_are_the_same(change: float) -> None:
         ("out_of_distribution", False),
     ],
 )
-def test_another_answer_is_named_with_both_values(column: str, given: Any) -> None:
-    assert differences(EXPECTED | {column: given}, EXPECTED) == [f"{column} is {given!r}, expected {EXPECTED[column]!r}"]
+def test_another_answer_is_named_with_both_values(column: str, actual: Any) -> None:
+    assert differences(EXPECTED | {column: actual}, EXPECTED) == [f"{column} is {actual!r}, expected {EXPECTED[column]!r}"]
 
 
 def test_a_missing_column_differs() -> None:

@@ -329,7 +329,13 @@ def test_real_photos_of_every_source_are_answered_as_well_as_validated(
     assert (table["decision"][table["label"] == "cataract"] == "retake").mean() <= 0.12, "haze is no reason for a new photo"
 
     within = separations(Answers.of_rows(FACTS.classes, answers, real_photos))
-    enough = [one for one in within if min(one.auroc.ill, one.auroc.healthy) >= 20]
-    assert {one.source for one in enough if one.disease == "diabetic_retinopathy"} >= {"odir", "eyepacs", "idrid"}
-    blind = [f"{one.name} in {one.source}: {one.auroc}" for one in enough if one.auroc.low <= 0.5]
+    enough = [separation for separation in within if min(separation.auroc.ill, separation.auroc.healthy) >= 20]
+    assert {separation.source for separation in enough if separation.disease == "diabetic_retinopathy"} >= {
+        "odir",
+        "eyepacs",
+        "idrid",
+    }
+    blind = [
+        f"{separation.name} in {separation.source}: {separation.auroc}" for separation in enough if separation.auroc.low <= 0.5
+    ]
     assert blind == [], "it tells the source, not the disease"

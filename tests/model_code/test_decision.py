@@ -90,5 +90,5 @@ def test_a_network_without_the_output_says_nothing_of_other_findings() -> None:
     for facts in (FACTS, replace(FACTS, other_finding=OtherFinding(1.0, 0.0, 0.5))):
         answer = answer_columns(outputs, facts, Statistics())
         assert (answer["other_finding"], answer["other_finding_score"], answer["decision"]) == (None, None, "report")
-    given = outputs | {"other_finding": np.float32(3)}
-    assert answer_columns(given, FACTS, Statistics())["other_finding"] is None
+    extended = outputs | {"other_finding": np.float32(3)}
+    assert answer_columns(extended, FACTS, Statistics())["other_finding"] is None

@@ -76,10 +76,10 @@ def _decode(data: bytes, working_side: int = WORKING_SIDE) -> Photo:
     return decode(data, working_side, MAX_PIXELS)
 
 
-def _difference(given: Image.Image, expected: Image.Image) -> float:
-    assert given.mode == "RGB"
-    assert given.size == expected.size
-    return float(np.abs(np.asarray(given, np.float32) - np.asarray(expected.convert("RGB"), np.float32)).mean())
+def _difference(actual: Image.Image, expected: Image.Image) -> float:
+    assert actual.mode == "RGB"
+    assert actual.size == expected.size
+    return float(np.abs(np.asarray(actual, np.float32) - np.asarray(expected.convert("RGB"), np.float32)).mean())
 
 
 def _refusal(data: bytes) -> str:

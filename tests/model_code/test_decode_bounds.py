@@ -47,10 +47,10 @@ def test_the_memory_of_one_decode_is_bounded(tmp_path: Path) -> None:
         "jpeg-cmyk": encode(_flat("CMYK", 4_500), "JPEG", progressive=True),
         "jpeg-exif": with_exif(encode(fundus(), "JPEG"), exif_of((0x9000 + i, 7, 60_000, 8) for i in range(5_000))),
     }
-    found, _ = decode_apart(tmp_path, photos, timeout_seconds=60)
-    assert set(found) == set(photos)
-    assert {name: round(one["grown"] / MEGABYTE) for name, one in found.items() if one["grown"] > BOUND} == {}
-    refused = {name for name, one in found.items() if one["code"]}
+    results, _ = decode_apart(tmp_path, photos, timeout_seconds=60)
+    assert set(results) == set(photos)
+    assert {name: round(result["grown"] / MEGABYTE) for name, result in results.items() if result["grown"] > BOUND} == {}
+    refused = {name for name, result in results.items() if result["code"]}
     assert refused == {"tiff-tile", "webp-claim", "png-too-many"}
     assert MAX_DECODE_MEMORY < BOUND
 
@@ -62,9 +62,9 @@ def test_a_photo_that_takes_too_long_is_given_up_in_time(tmp_path: Path) -> None
         "webp": encode(_flat("RGB", 2_800), "WEBP", lossless=False, method=0),
         "progressive": many_scans(7_000, 50),
     }
-    found, _ = decode_apart(tmp_path, slow, timeout_seconds=0.03)
-    assert {name: one["code"] for name, one in found.items()} == dict.fromkeys(slow, "decode_timeout")
-    assert max(one["seconds"] for one in found.values()) < 3
+    results, _ = decode_apart(tmp_path, slow, timeout_seconds=0.03)
+    assert {name: result["code"] for name, result in results.items()} == dict.fromkeys(slow, "decode_timeout")
+    assert max(result["seconds"] for result in results.values()) < 3
 
 
 def test_nothing_that_a_photo_holds_is_written_to_the_log(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_nothing_that_a_photo_holds_is_written_to_the_log(tmp_path: Path) -> Non
         "exif-tiff": encode(fundus(), "TIFF", exif=odd_exif[:200]),
         "bomb": encode(Image.new("L", (64, 64)), "PNG")[:16] + b"\0\0\x40\0\0\0\x40\0" + bytes(60),
     }
-    found, written = decode_apart(tmp_path, photos)
-    assert set(found) == set(photos)
+    results, written = decode_apart(tmp_path, photos)
+    assert set(results) == set(photos)
     assert written == ""
 
 
@@ -125,14 +125,14 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 def test_a_forked_process_has_workers_of_its_own() -> None:
     data = encode(sixteen_bit(fundus()), "TIFF")
     decode(data, 448, 50_000_000)
-    kept = WORKERS._idle
+    idle = WORKERS._idle
     WORKERS._forget()
     try:
         assert decode(data, 448, 50_000_000).image.size == (300, 300)
-        assert not set(kept) & set(WORKERS._idle)
+        assert not set(idle) & set(WORKERS._idle)
     finally:
         WORKERS._close()
-        WORKERS._idle = kept
+        WORKERS._idle = idle
 
 
 def test_threads_have_a_worker_each_and_their_own_photos() -> None:

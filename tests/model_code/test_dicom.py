@@ -81,9 +81,9 @@ def test_every_kind_of_dicom_gives_the_same_picture(name: str) -> None:
 
 def test_a_dicom_is_answered_like_its_jpeg(retina: bytes) -> None:
     classifier = Classifier(PACKAGE, "7", ServingSettings.from_env({}))
-    given, expected = (classifier.classify(data).answer for data in (dicom_jpeg(retina), retina))
-    told = [name for name in expected if name.startswith("prob_") or name in {"decision", "ood_score", "gradable"}]
-    assert {name: given[name] for name in told} == {name: expected[name] for name in told}
+    actual, expected = (classifier.classify(data).answer for data in (dicom_jpeg(retina), retina))
+    compared = [name for name in expected if name.startswith("prob_") or name in {"decision", "ood_score", "gradable"}]
+    assert {name: actual[name] for name in compared} == {name: expected[name] for name in compared}
 
 
 def test_of_the_header_only_laterality_model_and_spacing_are_told() -> None:
@@ -198,7 +198,7 @@ def test_a_dicom_is_bounded_as_other_photos(tmp_path: Path) -> None:
         "jpeg-2000": dicom_jpeg_2000(Image.new("L", (4_500, 4_500))),
         "jpeg": dicom_jpeg(encode(Image.new("RGB", (7_000, 7_000)), "JPEG")),
     }
-    found, written = decode_apart(tmp_path, photos, timeout_seconds=60)
+    results, written = decode_apart(tmp_path, photos, timeout_seconds=60)
     assert written == ""
-    assert {name: round(one["grown"] / 2**20) for name, one in found.items() if one["grown"] > 256 * 2**20} == {}
-    assert [name for name, one in found.items() if one["code"]] == ["deflated-bomb"]
+    assert {name: round(result["grown"] / 2**20) for name, result in results.items() if result["grown"] > 256 * 2**20} == {}
+    assert [name for name, result in results.items() if result["code"]] == ["deflated-bomb"]

@@ -44,9 +44,9 @@ def _decode(data: bytes) -> Photo:
 
 
 def _difference(data: bytes, expected: Image.Image) -> float:
-    given = _decode(data).image
-    assert given.size == expected.size
-    return float(np.abs(np.asarray(given, np.float32) - np.asarray(expected.convert("RGB"), np.float32)).mean())
+    actual = _decode(data).image
+    assert actual.size == expected.size
+    return float(np.abs(np.asarray(actual, np.float32) - np.asarray(expected.convert("RGB"), np.float32)).mean())
 
 
 def _refusal(data: bytes) -> ImageError:

@@ -228,18 +228,18 @@ def test_litert_and_keras_runtimes_give_the_same_answer(softmax: bool, tmp_path:
     runtimes = LiteRTRuntime(tmp_path / LITERT_FILE, threads=2), KerasRuntime(path, SIDE, threads=2)
 
     def outputs(seed: int) -> list[dict[str, np.ndarray]]:
-        found = []
+        outputs_of_all = []
         for runtime in runtimes:
             with runtime.session() as infer:
-                found.append(infer(_image(seed)))
-        return found
+                outputs_of_all.append(infer(_image(seed)))
+        return outputs_of_all
 
     with ThreadPoolExecutor(4) as executor:
-        for given, expected in executor.map(outputs, range(12)):
-            assert set(given) == set(expected) == {"output", "embedding", "feature_map"}
+        for actual, expected in executor.map(outputs, range(12)):
+            assert set(actual) == set(expected) == {"output", "embedding", "feature_map"}
             for name, array in expected.items():
-                assert given[name].shape == array.shape
-                assert given[name] == pytest.approx(array, abs=1e-5)
+                assert actual[name].shape == array.shape
+                assert actual[name] == pytest.approx(array, abs=1e-5)
 
 
 def _with_other_finding(name: str = "other_finding", units: int = 1, activation: str | None = None) -> keras.Model:

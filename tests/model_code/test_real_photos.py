@@ -44,7 +44,7 @@ def _squares(rows: pd.DataFrame) -> Iterable[np.ndarray]:
 def _degraded(classifier: Classifier, rows: pd.DataFrame, way: str) -> pd.DataFrame:
     rng = np.random.default_rng(21)
     ruined = (Image.fromarray(DEGRADATIONS[way](square, rng)) for square in _squares(rows))
-    return _answers(classifier, (encoded(one, 512, "JPEG") for one in ruined))
+    return _answers(classifier, (encoded(photo, 512, "JPEG") for photo in ruined))
 
 
 def test_the_way_a_photo_is_saved_changes_neither_class_nor_decision(classifier: Classifier, some_photos: pd.DataFrame) -> None:
@@ -53,9 +53,9 @@ def test_the_way_a_photo_is_saved_changes_neither_class_nor_decision(classifier:
     for way in SAVED_AS:
         files = (encoded(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"), *way) for file in some_photos["file"])
         again = _answers(classifier, files)
-        for name, found in changed.items():
-            found += (again[name] != plain[name]).tolist()
-    shares = {name: float(np.mean(found)) for name, found in changed.items()}
+        for name, changes in changed.items():
+            changes += (again[name] != plain[name]).tolist()
+    shares = {name: float(np.mean(changes)) for name, changes in changed.items()}
     assert shares["predicted_class"] <= 0.06, shares
     assert shares["decision"] <= 0.08, shares
 
@@ -63,20 +63,20 @@ def test_the_way_a_photo_is_saved_changes_neither_class_nor_decision(classifier:
 @pytest.mark.parametrize(("label", "most"), [(HAZY, 0.08), (HEALTHY, 0.05)])
 def test_few_photos_are_sent_back(classifier: Classifier, real_photos: pd.DataFrame, label: str, most: float) -> None:
     rows = real_photos[real_photos["label"] == label]
-    given = _answers(classifier, (file.read_bytes() for file in rows["file"].iloc[:150]))
-    assert (given["decision"] == "retake").mean() <= most
+    answers = _answers(classifier, (file.read_bytes() for file in rows["file"].iloc[:150]))
+    assert (answers["decision"] == "retake").mean() <= most
 
 
 @pytest.mark.parametrize("way", RUINING)
 def test_a_ruined_photo_is_sent_back_or_shown_to_a_specialist(
     classifier: Classifier, some_photos: pd.DataFrame, way: str
 ) -> None:
-    given = _degraded(classifier, some_photos.iloc[::3], way)
-    assert (given["decision"] != "report").mean() >= 0.9
+    answers = _degraded(classifier, some_photos.iloc[::3], way)
+    assert (answers["decision"] != "report").mean() >= 0.9
 
 
 def test_haze_is_no_reason_to_take_another_photo(classifier: Classifier, real_photos: pd.DataFrame) -> None:
     cataracts = real_photos[real_photos["label"] == HAZY].iloc[:30]
-    given = _degraded(classifier, cataracts, HAZE)
-    assert (given["decision"] == "retake").mean() <= 0.1
-    assert (given["predicted_class"] == HAZY).mean() >= 0.8
+    answers = _degraded(classifier, cataracts, HAZE)
+    assert (answers["decision"] == "retake").mean() <= 0.1
+    assert (answers["predicted_class"] == HAZY).mean() >= 0.8

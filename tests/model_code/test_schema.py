@@ -80,7 +80,7 @@ def test_the_signature_lists_every_answer_column_as_nullable() -> None:
 
 def test_the_params_are_switches_that_are_off() -> None:
     params = signature(CLASSES).params
-    assert [(one.name, one.dtype, one.default) for one in params.params] == [
+    assert [(param.name, param.dtype, param.default) for param in params.params] == [
         ("explain", DataType.boolean, False),
         ("strict", DataType.boolean, False),
     ]

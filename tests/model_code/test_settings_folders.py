@@ -25,7 +25,7 @@ def _home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("text", "meant"),
     [
         ("~/logs", "/home/clinic/logs"),
         ("~", "/home/clinic"),
@@ -36,14 +36,14 @@ def _home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("/data/Prüfung/a~b", "/data/Prüfung/a~b"),
     ],
 )
-def test_a_folder_is_written_out(reader: str, given: str, meant: str) -> None:
+def test_a_folder_is_written_out(reader: str, text: str, meant: str) -> None:
     name, read = READERS[reader]
-    assert str(read({name: given})) == meant
+    assert str(read({name: text})) == meant
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         "$HOME/logs",
         "${HOME}/logs",
@@ -56,20 +56,20 @@ def test_a_folder_is_written_out(reader: str, given: str, meant: str) -> None:
         "s3:/bucket",
     ],
 )
-def test_what_nobody_would_write_out_is_refused_by_name(reader: str, given: str) -> None:
+def test_what_nobody_would_write_out_is_refused_by_name(reader: str, text: str) -> None:
     name, read = READERS[reader]
     with pytest.raises(SettingError, match=f"Setting {name}="):
-        read({name: given})
+        read({name: text})
 
 
 @pytest.mark.parametrize("reader", ["serving", "memory", "cache"])
 @pytest.mark.parametrize(
-    "given", ["s3://key:hunter2@bucket/logs", "gs://bucket/logs", "file:///data/logs", '"s3://bucket/logs"']
+    "text", ["s3://key:hunter2@bucket/logs", "gs://bucket/logs", "file:///data/logs", '"s3://bucket/logs"']
 )
-def test_a_url_is_refused_where_files_are_appended_to_and_without_its_password(reader: str, given: str) -> None:
+def test_a_url_is_refused_where_files_are_appended_to_and_without_its_password(reader: str, text: str) -> None:
     name, read = READERS[reader]
     with pytest.raises(SettingError, match=f"Setting {name}=.*a folder of this machine") as refused:
-        read({name: given})
+        read({name: text})
     assert "hunter2" not in str(refused.value)
 
 
@@ -77,9 +77,9 @@ def test_the_drift_job_reads_a_url_and_takes_its_quotes_off() -> None:
     assert MonitoringSettings.from_env({"INFERENCE_LOG_DIR": '"s3://bucket/logs"'}).inference_log == "s3://bucket/logs"
 
 
-@pytest.mark.parametrize("given", ["", '""', "  "])
-def test_nothing_is_the_default(given: str) -> None:
-    assert ServingSettings.from_env({"INFERENCE_LOG_DIR": given}).inference_log_dir == Path.cwd() / "inference_logs"
+@pytest.mark.parametrize("text", ["", '""', "  "])
+def test_nothing_is_the_default(text: str) -> None:
+    assert ServingSettings.from_env({"INFERENCE_LOG_DIR": text}).inference_log_dir == Path.cwd() / "inference_logs"
 
 
 def test_without_a_home_folder_a_tilde_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

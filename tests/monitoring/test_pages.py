@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from eye_disease.cli import pages
-from eye_disease.common.ui_pages import experiment_page, model_page, run_page
+from eye_disease.common.mlflow_client import experiment_page, model_page, run_page
 from eye_disease.monitoring.metrics import Point
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.spool import Batch, Spool

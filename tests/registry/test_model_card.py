@@ -11,10 +11,16 @@ from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures
 from eye_disease.evaluation.shares import Share
 from eye_disease.registry import card_sections as sections
-from eye_disease.registry.card_history import Ancestor
-from eye_disease.registry.gate.checks import Check
-from eye_disease.registry.gate.judge import Judgement
-from eye_disease.registry.model_card import AUTHORS_CARD, MAX_DESCRIPTION, description, model_card
+from eye_disease.registry.gate.checks import GateCheck
+from eye_disease.registry.gate.judge import GateJudgement
+from eye_disease.registry.model_card import (
+    AUTHORS_CARD,
+    MAX_DESCRIPTION,
+    EarlierVersion,
+    change_history,
+    description,
+    model_card,
+)
 from eye_disease.registry.versions import FetchedVersion
 from model_code.package import ModelFacts, Statistics
 from model_code.preprocessing import Recipe
@@ -47,7 +53,7 @@ def own(tmp_path: Path) -> FetchedVersion:
 
 @pytest.fixture
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eye_disease.registry.model_card.ancestors", lambda name, version: [])
+    monkeypatch.setattr("eye_disease.registry.model_card.earlier_versions", lambda name, version: [])
 
 
 @pytest.mark.usefixtures("_alone")
@@ -86,27 +92,27 @@ def test_the_card_of_a_model_of_ones_own_says_what_is_unknown(own: FetchedVersio
 
 
 def test_the_description_is_short_and_says_where_the_card_is(bundled: FetchedVersion) -> None:
-    said = description(bundled, "run-7")
-    assert len(said) <= MAX_DESCRIPTION
-    assert said.endswith("Whole card: `model_card.md` of run run-7.")
-    assert "| recall glaucoma |" in said
+    text = description(bundled, "run-7")
+    assert len(text) <= MAX_DESCRIPTION
+    assert text.endswith("Whole card: `model_card.md` of run run-7.")
+    assert "| recall glaucoma |" in text
 
 
 def test_a_long_description_is_cut_between_lines(bundled: FetchedVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = Figures.from_dict(BUNDLED.provenance["validation"])
     many = replace(figures, recall={f"a class with a long name {i}": figures.accuracy for i in range(200)})
     monkeypatch.setattr(sections, "figures_of", lambda facts, judgement: many)
-    said = description(bundled, "run-7")
-    assert len(said) <= MAX_DESCRIPTION
-    assert said.endswith("|\n...\n\nWhole card: `model_card.md` of run run-7.")
+    text = description(bundled, "run-7")
+    assert len(text) <= MAX_DESCRIPTION
+    assert text.endswith("|\n...\n\nWhole card: `model_card.md` of run run-7.")
 
 
 def test_the_gates_verdict_stands_in_the_description(bundled: FetchedVersion) -> None:
-    judged = Judgement("40 labelled photos (set ab)", [])
-    checks = [Check.at_most("latency", 5, 9, "X"), Check.fact("canary photo", "wrong", "right", "confidence is 0.1")]
-    said = description(bundled, "run-7", judged, checks)
-    assert "Refused: canary photo: confidence is 0.1. Judged on 40 labelled photos (set ab)." in said
-    assert "latency" not in said
+    judged = GateJudgement("40 labelled photos (set ab)", [])
+    checks = [GateCheck.at_most("latency", 5, 9, "X"), GateCheck.fact("canary photo", "wrong", "right", "confidence is 0.1")]
+    text = description(bundled, "run-7", judged, checks)
+    assert "Refused: canary photo: confidence is 0.1. Judged on 40 labelled photos (set ab)." in text
+    assert "latency" not in text
     assert "| latency | 5 | at most 9 | ok |" in "\n".join(sections.gate(judged, checks))
     assert sections.gate(judged, checks[:1])[0] == "Passed. Judged on 40 labelled photos (set ab)."
 
@@ -121,38 +127,40 @@ def _with_breakdown() -> tuple[ModelFacts, Breakdown]:
 
 def test_the_figures_within_each_source_stand_beside_the_pooled_ones() -> None:
     facts, breakdown = _with_breakdown()
-    said = "\n".join(sections.within_source(sections.breakdown_of(facts, None)))
-    for one in breakdown.within.separations:
-        assert f"| {one.name} | {one.source} | {one.auroc.value:.3f} | {one.auroc.low:.3f} - {one.auroc.high:.3f} |" in said
+    text = "\n".join(sections.within_source(sections.breakdown_of(facts, None)))
+    for separation in breakdown.within.separations:
+        auroc = separation.auroc
+        figures = f"{auroc.value:.3f} | {auroc.low:.3f} - {auroc.high:.3f}"
+        assert f"| {separation.name} | {separation.source} | {figures} |" in text
     north = breakdown.within.sources["north"]
-    assert f"| north | {north.accuracy.n} | {north.accuracy.value:.3f} (" in said
-    assert f"{north.error_among_reported.value:.3f} ({north.error_among_reported.low:.3f}" in said
-    assert said.index("| glaucoma | all sources |") < said.index("| glaucoma | north |")
+    assert f"| north | {north.accuracy.n} | {north.accuracy.value:.3f} (" in text
+    assert f"{north.error_among_reported.value:.3f} ({north.error_among_reported.low:.3f}" in text
+    assert text.index("| glaucoma | all sources |") < text.index("| glaucoma | north |")
 
 
 def test_fairness_shows_every_group_and_names_who_fares_worse() -> None:
     facts, breakdown = _with_breakdown()
-    said = "\n".join(sections.fairness(sections.breakdown_of(facts, None)))
+    text = "\n".join(sections.fairness(sections.breakdown_of(facts, None)))
     old = breakdown.groups.parts["age"]["70 and over"]
     assert (
         f"| 70 and over | {old.accuracy.n} | {old.accuracy.value:.3f} ({old.accuracy.low:.3f} - {old.accuracy.high:.3f}) |"
-        in said
+        in text
     )
-    assert "| age | photos | accuracy | recall cataract | recall diabetic_retinopathy |" in said
-    assert "Worse than the others by more than chance explains:" in said
-    assert "- accuracy, age 70 and over: " in said
-    assert "sex F" not in said.split("Worse than")[1]
+    assert "| age | photos | accuracy | recall cataract | recall diabetic_retinopathy |" in text
+    assert "Worse than the others by more than chance explains:" in text
+    assert "- accuracy, age 70 and over: " in text
+    assert "sex F" not in text.split("Worse than")[1]
 
 
 def test_the_promise_stands_in_card_and_description(bundled: FetchedVersion, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Promise(0.08, 0.05, 0.95, 0.71, Bounded(14, 310, 0.0692), Bounded(2, 180, 0.0345), 0.641, 640)
-    said = "\n".join(sections.promise(replace(BUNDLED, promise=kept)))
-    assert "at most 8% are wrong" in said and "at most 5% are reported as normal: with 95% confidence" in said
-    assert "| wrong among reported | 14 of 310 | 0.069 | 0.08 |" in said
-    assert "| missed | 2 of 180 | 0.034 | 0.05 |" in said or "| missed | 2 of 180 | 0.035 | 0.05 |" in said
-    assert "64.1% of the validation photos were reported." in said
-    monkeypatch.setattr(FetchedVersion, "facts", replace(BUNDLED, promise=kept))
-    assert said.splitlines()[0] in description(bundled, "run-7")
+    promised = Promise(0.08, 0.05, 0.95, 0.71, Bounded(14, 310, 0.0692), Bounded(2, 180, 0.0345), 0.641, 640)
+    text = "\n".join(sections.promise(replace(BUNDLED, promise=promised)))
+    assert "at most 8% are wrong" in text and "at most 5% are reported as normal: with 95% confidence" in text
+    assert "| wrong among reported | 14 of 310 | 0.069 | 0.08 |" in text
+    assert "| missed | 2 of 180 | 0.034 | 0.05 |" in text or "| missed | 2 of 180 | 0.035 | 0.05 |" in text
+    assert "64.1% of the validation photos were reported." in text
+    monkeypatch.setattr(FetchedVersion, "facts", replace(BUNDLED, promise=promised))
+    assert text.splitlines()[0] in description(bundled, "run-7")
     nothing = replace(BUNDLED, promise=Promise(0.08, 0.05, 0.95, None, None, None, 0.0, 640))
     assert "so nothing is reported" in sections.promise(nothing)[0]
 
@@ -164,10 +172,10 @@ def _trained(photos: list[tuple[str, str, str, int]], groups: int) -> ModelFacts
 
 def test_a_class_from_a_source_of_its_own_is_named_as_a_limit() -> None:
     apart = _trained([("train", "a", "x", 9), ("train", "b", "y", 9), ("train", "c", "x", 5), ("train", "c", "y", 5)], 20)
-    said = "\n".join(sections.limits(apart, None))
-    assert "All training photos of a come from the source x" in said
-    assert "All training photos of b come from the source y" in said
-    assert "photos of c" not in said
+    text = "\n".join(sections.limits(apart, None))
+    assert "All training photos of a come from the source x" in text
+    assert "All training photos of b come from the source y" in text
+    assert "photos of c" not in text
     one_source = _trained([("train", name, "x", 9) for name in "abc"], 20)
     assert "All training photos" not in "\n".join(sections.limits(one_source, None))
 
@@ -182,14 +190,16 @@ def test_the_data_say_how_far_patients_are_kept_apart() -> None:
 def test_a_class_that_is_often_missed_is_named_as_a_limit() -> None:
     figures = Figures.from_dict(BUNDLED.provenance["validation"])
     poor, good = Share(0.7, 0.6, 0.8, 50), Share(0.9, 0.8, 0.95, 50)
-    said = "\n".join(sections.limits(BUNDLED, replace(figures, recall={"glaucoma": poor, "normal": good})))
-    assert "Misses glaucoma often: recall 0.70 (0.60 - 0.80) on 50 photos." in said
-    assert said.count("Misses") == 1
+    text = "\n".join(sections.limits(BUNDLED, replace(figures, recall={"glaucoma": poor, "normal": good})))
+    assert "Misses glaucoma often: recall 0.70 (0.60 - 0.80) on 50 photos." in text
+    assert text.count("Misses") == 1
 
 
 def test_earlier_versions_are_the_change_history() -> None:
     when = datetime(2026, 3, 1, tzinfo=UTC)
-    rows = sections.change_history([Ancestor("2", when, "Production", "passed", 0.91), Ancestor("1", when, "None", "", None)])
+    rows = change_history(
+        [EarlierVersion("2", when, "Production", "passed", 0.91), EarlierVersion("1", when, "None", "", None)]
+    )
     assert rows[-2:] == [
         "| 2 | 2026-03-01 | Production | passed | 0.910 |",
         "| 1 | 2026-03-01 | None | not run | not recorded |",

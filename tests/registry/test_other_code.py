@@ -18,7 +18,7 @@ from eye_disease.monitoring.package_cache import Packages
 from eye_disease.monitoring.replay import replay
 from eye_disease.records.storage import Storage
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.register import Registered
+from eye_disease.registry.register import RegisteredVersion
 from eye_disease.registry.versions import FetchedVersion, in_stage
 from eye_disease.serving.resolve import resolve
 from eye_disease.serving.settings import RegistrySettings
@@ -88,11 +88,11 @@ def test_the_drift_job_gets_its_canary_and_reference(version: str, tmp_path: Pat
 def test_the_command_scores_it_with_its_own_code(
     version: str, confidence: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(register, "register_package", lambda package, name: Registered(name, version, "its run"))
+    monkeypatch.setattr(register, "register_package", lambda package, name: RegisteredVersion(name, version, "its run"))
     monkeypatch.setattr("sys.argv", ["register.py", "register", "--name", MODEL, "--score", str(SAMPLE)])
     register.main()
-    said, _, answer = capsys.readouterr().out.partition("\n")
-    assert said.startswith(f"Registered {MODEL} version {version}")
+    output, _, answer = capsys.readouterr().out.partition("\n")
+    assert output.startswith(f"Registered {MODEL} version {version}")
     assert json.loads(answer)["confidence"] == pytest.approx(confidence, abs=1e-4)
 
 
@@ -119,20 +119,20 @@ def test_it_is_promoted_served_replayed_and_rolled_back_to(
     second = make_version(client, MODEL, client.create_experiment("next"))
     promote(MODEL, second, "Production", judged=passed(MODEL, second))
     rollback(MODEL, "the test goes back")
-    held = in_stage(MODEL, "Production")
-    assert held is not None
-    assert held.version == version
+    champion = in_stage(MODEL, "Production")
+    assert champion is not None
+    assert champion.version == version
     assert resolve(MODEL, "Production", settings).version == version
 
 
 def test_this_trees_changed_code_refuses_no_version_from_before(store: str, version: str, tmp_path: Path) -> None:
     """The other way round: a checkout in which somebody works."""
     checkout = tmp_path / "checkout"
-    kept = shutil.ignore_patterns("__pycache__")
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in ("model_code", "eye_disease", "deploy"):
-        shutil.copytree(PROJECT / name, checkout / name, ignore=kept)
+        shutil.copytree(PROJECT / name, checkout / name, ignore=ignored)
     (checkout / "model_code" / "classifier.py").write_text("raise ImportError('half written')\n")
     env = environment(MLFLOW_TRACKING_URI=store, PYTHONPATH=str(checkout))
     done = python("-m", "deploy.check_versions", MODEL, env=env, cwd=checkout)
-    said = f"{MODEL} version {version}: downloaded, its canary is answered as expected"
-    assert said in done.stdout.splitlines(), (done.stdout, done.stderr)  # beside the version of a few bytes, which is none
+    sentence = f"{MODEL} version {version}: downloaded, its canary is answered as expected"
+    assert sentence in done.stdout.splitlines(), (done.stdout, done.stderr)  # beside the version of a few bytes, which is none

@@ -16,7 +16,14 @@ from eye_disease.registry.history.lock import LockedError, locked
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import RefusedError, promote, rollback
-from eye_disease.registry.versions import StageError, VersionError, in_stage, list_versions, look, version_in_production
+from eye_disease.registry.versions import (
+    StageError,
+    VersionError,
+    in_stage,
+    list_versions,
+    read_registry,
+    version_in_production,
+)
 from tests.support.versions import make_versions, passed, passes_fetched, refused
 
 pytestmark = pytest.mark.slow
@@ -52,12 +59,12 @@ def _produce(*versions: str) -> None:
 
 
 def _state(client: MlflowClient) -> tuple[dict[str, str], dict[str, str]]:
-    seen = look(client, NAME)
+    seen = read_registry(client, NAME)
     return {version: stage for version, stage in seen.stages.items() if stage != "None"}, seen.aliases
 
 
 def _steps(client: MlflowClient) -> list[tuple[str, ...]]:
-    return [(one.kind, one.version, one.source, one.target, one.state) for one in History(client, NAME).records()]
+    return [(step.kind, step.version, step.source, step.target, step.state) for step in History(client, NAME).records()]
 
 
 def test_a_promotion_is_recorded_with_all_that_is_known(client: MlflowClient) -> None:
@@ -66,7 +73,7 @@ def test_a_promotion_is_recorded_with_all_that_is_known(client: MlflowClient) ->
     step = promote(NAME, "2", "Production", reason="asked for by the clinic", judged=passed(NAME, "2"))
     assert _state(client) == ({"1": "Archived", "2": "Production"}, {"production": "2"})
     assert (step.number, step.who, step.source, step.replaced) == (3, "alice", "Staging", ("1",))
-    (recorded,) = [one for one in History(client, NAME).records() if one.number == 3]
+    (recorded,) = [step for step in History(client, NAME).records() if step.number == 3]
     assert recorded.state == "done"
     assert recorded.evidence == "evidence-of-2"
     assert recorded.reason == "asked for by the clinic"
@@ -189,18 +196,18 @@ def test_moves_made_in_mlflow_are_noticed_once(client: MlflowClient) -> None:
     with pytest.warns(FutureWarning, match="transition_model_version_stage"):
         client.transition_model_version_stage(NAME, "2", "Production", archive_existing_versions=True)
     client.set_registered_model_alias(NAME, "staging", "3")
-    found = review(NAME)
+    history = review(NAME)
     assert [row[:4] for row in _steps(client)[1:]] == [
         ("outside", "1", "Production", "Archived"),
         ("outside", "2", "None", "Production"),
         ("outside", "3", "", "@staging"),
     ]
-    assert "the stage Production holds version 2, the alias @production points to version 1" in found.notes[-1]
+    assert "the stage Production holds version 2, the alias @production points to version 1" in history.notes[-1]
     with pytest.raises(StageError, match="What is in Production is not clear"):
         rollback(NAME)
     promote(NAME, "2", "Production", judged=passed(NAME, "2"))
     assert _state(client)[1]["production"] == "2"
-    assert review(NAME).records == [*found.records, History(client, NAME).records()[-1]]
+    assert review(NAME).records == [*history.records, History(client, NAME).records()[-1]]
     assert rollback(NAME).version == "1"
 
 
@@ -248,11 +255,11 @@ def test_a_command_that_died_is_mended_by_the_next(
             promote(NAME, "2", "Production", judged=passed(NAME, "2"))
     assert _steps(client)[-1][-1] == "begun"
     stage_moved = ended == "done"
-    assert look(client, NAME).holder("Production") == ("2" if stage_moved else "1")
+    assert read_registry(client, NAME).holder("Production") == ("2" if stage_moved else "1")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
-    found = review(NAME)
-    assert (found.records[-1].state, found.records[-1].mended) == (ended, "bob")
-    assert found.notes == []
+    history = review(NAME)
+    assert (history.records[-1].state, history.records[-1].recovered) == (ended, "bob")
+    assert history.notes == []
     assert _state(client)[1] == {"production": "2" if stage_moved else "1"}
 
 
@@ -346,20 +353,20 @@ def test_a_name_with_a_quote_or_accents_is_followed(client: MlflowClient, name: 
     for version in ("1", "2"):
         promote(name, version, "Production", judged=passed(name, version))
     assert rollback(name).version == "1"
-    held = in_stage(name, "Production")
-    assert held is not None
-    assert (held.version, held.aliases) == ("1", ("production",))
-    assert [one.kind for one in review(name).records] == ["promote", "promote", "rollback"]
-    assert [one.version for one in list_versions(name)] == ["2", "1"]
+    champion = in_stage(name, "Production")
+    assert champion is not None
+    assert (champion.version, champion.aliases) == ("1", ("production",))
+    assert [step.kind for step in review(name).records] == ["promote", "promote", "rollback"]
+    assert [summary.version for summary in list_versions(name)] == ["2", "1"]
 
 
 def test_everybody_goes_by_the_stage(client: MlflowClient) -> None:
     """The drift job, serving and the commands, where stage and alias were moved apart in MLflow's UI."""
     _produce("1", "2")
     client.set_registered_model_alias(NAME, "production", "1")
-    held = in_stage(NAME, "Production")
-    assert held is not None
-    assert held.version == version_in_production(NAME, 5) == look(client, NAME).holder("Production") == "2"
+    champion = in_stage(NAME, "Production")
+    assert champion is not None
+    assert champion.version == version_in_production(NAME, 5) == read_registry(client, NAME).holder("Production") == "2"
     client.delete_registered_model_alias(NAME, "production")
     assert version_in_production(NAME, 5) == "2"
     assert in_stage("no-such-model", "Production") is version_in_production("no-such-model", 5) is None

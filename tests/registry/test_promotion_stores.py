@@ -16,7 +16,7 @@ from eye_disease.registry.history import lock as promotion_lock
 from eye_disease.registry.history.store import History
 from eye_disease.registry.history.view import review
 from eye_disease.registry.promotion import promote, rollback
-from eye_disease.registry.versions import StageError, look
+from eye_disease.registry.versions import StageError, read_registry
 from tests.support.postgres import serve_postgres
 from tests.support.servers import PROJECT, Served, environment, free_port, run, started
 from tests.support.versions import make_versions, passed
@@ -138,9 +138,11 @@ def test_of_three_at_once_one_wins_and_the_others_are_told(
         (winner,) = people.keys() - refused.keys()
         for why in refused.values():
             assert f"Production of {NAME} changed from version none to {winner} in the meantime ({people[winner]}, " in why
-        seen = look(client, NAME)
+        seen = read_registry(client, NAME)
         assert (seen.holder("Production"), seen.aliases, seen.disagreements()) == (winner, {"production": winner}, [])
-        assert [(one.version, one.number, one.who) for one in History(client, NAME).records()] == [(winner, 1, people[winner])]
+        assert [(step.version, step.number, step.who) for step in History(client, NAME).records()] == [
+            (winner, 1, people[winner])
+        ]
         assert [model.name for model in client.search_registered_models()] == [NAME]
     finally:
         mlflow.set_tracking_uri(None)
@@ -159,10 +161,10 @@ def test_people_of_a_server_with_basic_auth(
         assert _held(client) == ("2", "1")
 
     with _as("carol", server.url):
-        found = review(GUARDED)
-    assert found.notes[0].startswith("The history could not be brought up to date: ")
-    assert "Not recorded yet: version 2, None -> Production" in "".join(found.notes)
-    assert [one.state for one in found.records] == ["done", "begun"]
+        history = review(GUARDED)
+    assert history.notes[0].startswith("The history could not be brought up to date: ")
+    assert "Not recorded yet: version 2, None -> Production" in "".join(history.notes)
+    assert [step.state for step in history.records] == ["done", "begun"]
 
     with _as("bob", server.url), pytest.raises(StageError, match=r"Permission denied.*Ask an administrator for EDIT"):
         promote(GUARDED, "3", "Staging")
@@ -175,7 +177,7 @@ def test_people_of_a_server_with_basic_auth(
         promote(GUARDED, "3", "Staging")
         assert _held(client) == ("2", "2")
         records = History(client, GUARDED).records()
-        assert [(one.version, one.state, one.who, one.mended) for one in records] == [
+        assert [(step.version, step.state, step.who, step.recovered) for step in records] == [
             ("1", "done", "alice", ""),
             ("2", "done", "alice", "bob"),
             ("3", "done", "bob", ""),
@@ -186,10 +188,10 @@ def test_people_of_a_server_with_basic_auth(
     assert re.search(rf"{GUARDED}\.lock-1 could not be removed \(.*Permission denied", caplog.text)
     with _as("alice", server.url) as client:
         assert review(GUARDED).notes == []
-        assert [one.name for one in client.search_registered_models(f"name LIKE '{GUARDED}%'")] == [GUARDED]
+        assert [step.name for step in client.search_registered_models(f"name LIKE '{GUARDED}%'")] == [GUARDED]
 
 
 def _held(client: MlflowClient) -> tuple[str | None, str | None]:
     """What a reader of the stage Production and one of its alias get."""
-    seen = look(client, GUARDED)
+    seen = read_registry(client, GUARDED)
     return seen.holder("Production"), seen.aliases.get("production")

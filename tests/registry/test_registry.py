@@ -52,9 +52,9 @@ def command(client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def _state(client: mlflow.MlflowClient, version: str) -> tuple[str, list[str]]:
-    found = client.get_model_version(MODEL, version)
+    details = client.get_model_version(MODEL, version)
     aliases = client.get_registered_model(MODEL).aliases
-    return found.current_stage, sorted(alias for alias, holder in aliases.items() if str(holder) == version)
+    return details.current_stage, sorted(alias for alias, holder in aliases.items() if str(holder) == version)
 
 
 def test_a_registered_version_holds_all_that_was_promised(own: dict[str, str], client: mlflow.MlflowClient) -> None:
@@ -104,15 +104,15 @@ def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowCl
     assert "@production" in listed[0]
     assert "@" not in listed[1]
 
-    said, _ = command("rollback", "--reason", "misses cataracts")
-    assert said.startswith(f"{MODEL} version 1 is in Production again, version 2 in Archived.\nNo gate was run.")
+    output, _ = command("rollback", "--reason", "misses cataracts")
+    assert output.startswith(f"{MODEL} version 1 is in Production again, version 2 in Archived.\nNo gate was run.")
     assert (_state(client, "1"), _state(client, "2")) == (("Production", ["production"]), ("Archived", []))
     promote("1", "Archived")
     assert _state(client, "1") == ("Archived", [])
 
-    told, notes = command("history")
+    output, notes = command("history")
     assert notes == ""
-    assert [line.split()[3:7] for line in told.splitlines()[1:]] == [
+    assert [line.split()[3:7] for line in output.splitlines()[1:]] == [
         ["promote", "1", "None", "Staging"],
         ["promote", "1", "Staging", "Production"],
         ["promote", "2", "None", "Staging"],
@@ -120,7 +120,7 @@ def test_stage_and_alias_move_together(command: Command, client: mlflow.MlflowCl
         ["rollback", "1", "Archived", "Production"],
         ["archive", "1", "Production", "Archived"],
     ]
-    second_staged = told.splitlines()[3].split()[1]
+    second_staged = output.splitlines()[3].split()[1]
     assert "Production: version 1 since" in command("history", "--at", second_staged)[0]
     with pytest.raises(SystemExit, match="'yesterday' is no time"):
         command("history", "--at", "yesterday")

@@ -28,11 +28,10 @@ from eye_disease.records.store import RecordStore
 from eye_disease.registry.gate.gate import GateError
 from eye_disease.registry.promotion import promote, rollback
 from eye_disease.registry.register import register_package
-from eye_disease.registry.versions import VersionError, look, resolve_version, version_in_production
+from eye_disease.registry.versions import VersionError, read_registry, resolve_version, version_in_production
 from eye_disease.retraining import run as retraining
-from eye_disease.retraining.base import labels_used_until
-from eye_disease.retraining.run import Retraining, TooFewLabelsError, retrain
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.labelled_photos import labels_used_until
+from eye_disease.retraining.run import Retraining, RetrainSettings, TooFewLabelsError, retrain
 from eye_disease.training import tracking as tracking_of_training
 from eye_disease.training.loop import Schedule, read_history
 from eye_disease.training.package import Finished
@@ -67,7 +66,7 @@ class Clinic:
     folder: Path
 
     @property
-    def asked(self) -> Retraining:
+    def request(self) -> Retraining:
         return Retraining(
             manifest=self.folder / "manifest.csv",
             photos=self.folder / "original",
@@ -93,15 +92,15 @@ class Clinic:
         storage = Storage(str(self.folder / "log"))
         ingest(RecordStore(storage, TINY, "1"), at + timedelta(hours=2))
         book = LabelBook(storage, TINY)
-        for one, seed in zip(records, seeds, strict=True):
-            book.add(one["prediction_id"], CLASSES[seed % 2], "grader-1", at)
+        for answer, seed in zip(records, seeds, strict=True):
+            book.add(answer["prediction_id"], CLASSES[seed % 2], "grader-1", at)
 
     def retrain(self, gate: Any = passes, settings: RetrainSettings | None = None, **changes: Any) -> Any:
         settings = settings or RetrainSettings(min_labels=8)
-        return retrain(replace(self.asked, **changes), settings, self.said.append, gate)
+        return retrain(replace(self.request, **changes), settings, self.lines.append, gate)
 
     def __post_init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,7 @@ def clinic(trained: Path, tmp_path: Path) -> Iterator[Clinic]:
     yield made
     if version_in_production(TINY, 5) != "1":
         rollback(TINY, "the test is over")
-    for version in look(MlflowClient(), TINY).stages:
+    for version in read_registry(MlflowClient(), TINY).stages:
         if version != "1":
             MlflowClient().delete_model_version(TINY, version)
 
@@ -173,7 +172,7 @@ def test_a_candidate_is_made_and_waits_in_staging_for_a_person(clinic: Clinic) -
     seen: list[tuple[str, str, pd.DataFrame]] = []
 
     def gate(name: str, version: str, labelled: Path, settings: Any) -> Any:
-        assert look(MlflowClient(), TINY).holder("Staging") == version
+        assert read_registry(MlflowClient(), TINY).holder("Staging") == version
         assert settings.photos is None
         assert all((labelled.parent / path).is_file() for path in pd.read_csv(labelled)["path"])
         seen.append((name, version, pd.read_csv(labelled)))
@@ -212,7 +211,7 @@ def test_a_candidate_is_made_and_waits_in_staging_for_a_person(clinic: Clinic) -
 def test_a_refused_candidate_stays_in_staging_and_its_labels_are_used(clinic: Clinic) -> None:
     done = clinic.retrain(refuses, RetrainSettings(min_labels=8, promote=True))
     assert (done.stage, done.passed, done.reasons) == ("Staging", False, ("recall of glaucoma is 0.41", "answers are late"))
-    assert look(MlflowClient(), TINY).stages[done.version] == "Staging"
+    assert read_registry(MlflowClient(), TINY).stages[done.version] == "Staging"
     assert version_in_production(TINY, 5) == "1"
     assert labels_used_until(TINY) == datetime(2026, 3, 1, 12, tzinfo=UTC)
     with pytest.raises(TooFewLabelsError, match=r"0 new labelled photos, and RETRAIN_MIN_LABELS=8 are needed"):
@@ -220,8 +219,8 @@ def test_a_refused_candidate_stays_in_staging_and_its_labels_are_used(clinic: Cl
     clinic.answered_and_labelled(range(201, 205), datetime(2026, 3, 2, 12, tzinfo=UTC))
     with pytest.raises(TooFewLabelsError, match="4 new labelled photos"):
         clinic.retrain()
-    assert clinic.said[-1].startswith("16 labelled photos found, 4 of them new.")
-    assert len(look(MlflowClient(), TINY).stages) == 2, "nothing was made"
+    assert clinic.lines[-1].startswith("16 labelled photos found, 4 of them new.")
+    assert len(read_registry(MlflowClient(), TINY).stages) == 2, "nothing was made"
 
 
 @pytest.mark.usefixtures("quick")
@@ -244,15 +243,15 @@ def test_the_drift_job_rolls_what_was_promoted_back_by_the_real_command(clinic: 
 
 def test_too_few_labels_say_what_was_left_out(clinic: Clinic) -> None:
     (clinic.folder / "clinic" / "Maria-101.png").unlink()
-    book = LabelBook(Storage(clinic.asked.inference_log), TINY)
+    book = LabelBook(Storage(clinic.request.inference_log), TINY)
     (disputed, *_) = book.read().current
     book.add(disputed, CLASSES[0], "grader-2", datetime.now(UTC))
     book.add(disputed, CLASSES[1], "grader-3", datetime.now(UTC))
     with pytest.raises(TooFewLabelsError) as caught:
         clinic.retrain(settings=RetrainSettings(min_labels=50))
-    said = str(caught.value)
-    assert "RETRAIN_MIN_LABELS=50 are needed" in said
-    assert "1 labels that people contradict each other on" in said
+    message = str(caught.value)
+    assert "RETRAIN_MIN_LABELS=50 are needed" in message
+    assert "1 labels that people contradict each other on" in message
     assert not list((clinic.folder / "work").glob("0*"))
 
 
@@ -268,10 +267,10 @@ def test_the_same_command_goes_on_after_the_training_broke_off(clinic: Clinic, m
             clinic.retrain()
     clinic.answered_and_labelled(range(201, 205), datetime(2026, 3, 2, 12, tzinfo=UTC))
     done = clinic.retrain()
-    assert any(said.startswith("Resuming") for said in clinic.said)
+    assert any(line.startswith("Resuming") for line in clinic.lines)
     assert _tags(done.version)["feedback_labels"] == "12", "labels that came meanwhile wait for the next retraining"
     assert [path.name for path in (clinic.folder / "work").glob("0*")] == ["0001"]
-    assert len(look(MlflowClient(), TINY).stages) == 2
+    assert len(read_registry(MlflowClient(), TINY).stages) == 2
 
 
 @pytest.mark.usefixtures("quick")
@@ -281,8 +280,8 @@ def test_a_version_that_is_registered_is_not_registered_again(clinic: Clinic, mo
 
     with pytest.raises(GateError):
         clinic.retrain(cannot)
-    (version,) = set(look(MlflowClient(), TINY).stages) - {"1"}
-    assert look(MlflowClient(), TINY).stages[version] == "Staging"
+    (version,) = set(read_registry(MlflowClient(), TINY).stages) - {"1"}
+    assert read_registry(MlflowClient(), TINY).stages[version] == "Staging"
     monkeypatch.setattr(retraining, "train", cannot)
     assert clinic.retrain().version == version
 
@@ -294,11 +293,11 @@ def test_one_that_starts_from_what_is_not_in_production_any_more_is_given_up(cli
 
     with pytest.raises(GateError):
         clinic.retrain(cannot)
-    (version,) = set(look(MlflowClient(), TINY).stages) - {"1"}
+    (version,) = set(read_registry(MlflowClient(), TINY).stages) - {"1"}
     promote(TINY, version, "Production", judged=passed(TINY, version))
     with pytest.raises(TooFewLabelsError):
         clinic.retrain()
-    assert any("Abandoned" in said for said in clinic.said)
+    assert any("Abandoned" in line for line in clinic.lines)
 
 
 def test_the_sheet_of_mistakes_in_mlflow_shows_no_photo_of_the_feedback(
@@ -318,20 +317,20 @@ def test_the_sheet_of_mistakes_in_mlflow_shows_no_photo_of_the_feedback(
 
 
 def test_two_at_once(clinic: Clinic) -> None:
-    with only_run(clinic.asked.work), pytest.raises(BusyError):
+    with only_run(clinic.request.work), pytest.raises(BusyError):
         clinic.retrain()
 
 
 def test_the_base_is_a_number_of_the_registry(clinic: Clinic) -> None:
     for uri in (f"models:/{TINY}/Production", f"models:/{TINY}@production", f"models:/{TINY}/1"):
         assert resolve_version(uri) == (TINY, "1")
-    for uri, said in {
+    for uri, message in {
         "base.keras": "Expected models:/NAME/Production",
         f"models:/{TINY}/Staging": "has no version in Staging",
         f"models:/{TINY}/99": "has no version 99",
         f"models:/{TINY}@nobody": "nobody",
     }.items():
-        with pytest.raises(VersionError, match=said):
+        with pytest.raises(VersionError, match=message):
             resolve_version(uri)
 
 

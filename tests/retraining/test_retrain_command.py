@@ -8,13 +8,13 @@ import pytest
 from eye_disease.cli import retrain as cli
 from eye_disease.common.errors import BusyError
 from eye_disease.registry.gate.gate import GateError
-from eye_disease.retraining.run import GENTLE, Retrained, Retraining, TooFewLabelsError
-from eye_disease.retraining.settings import RetrainSettings
+from eye_disease.retraining.run import GENTLE, Retrained, Retraining, RetrainSettings, TooFewLabelsError
 from eye_disease.training.loop import Schedule
+from model_code.errors import SettingError
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status", "said"),
+    ("outcome", "status", "output"),
     [
         (Retrained("tiny", "2", "Staging", True, (), "r"), 0, "waits in Staging for a person"),
         (Retrained("tiny", "2", "Production", True, (), "r"), 0, "is in Production (RETRAIN_PROMOTE)"),
@@ -25,10 +25,10 @@ from eye_disease.training.loop import Schedule
     ],
 )
 def test_exit_statuses_and_last_words(
-    outcome: Any, status: int | str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outcome: Any, status: int | str, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def retrained(asked: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
-        assert (asked.photos, asked.patients, asked.why, asked.schedule) == (Path("a"), None, "dark photos", GENTLE)
+    def retrained(request: Retraining, settings: RetrainSettings, say: Any) -> Retrained:
+        assert (request.photos, request.patients, request.why, request.schedule) == (Path("a"), None, "dark photos", GENTLE)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -43,9 +43,17 @@ def test_exit_statuses_and_last_words(
     except SystemExit as end:
         ended = end.code
     assert ended == status
-    assert said in "".join(capsys.readouterr())
+    assert output in "".join(capsys.readouterr())
 
 
 def test_a_gentle_schedule_is_the_default() -> None:
     assert GENTLE.learning_rate < Schedule().learning_rate / 5
     assert GENTLE.epochs < Schedule().epochs / 4
+
+
+def test_settings() -> None:
+    assert RetrainSettings.from_env({}) == RetrainSettings(min_labels=50, promote=False)
+    env = {"RETRAIN_MIN_LABELS": "8", "RETRAIN_PROMOTE": "true"}
+    assert RetrainSettings.from_env(env) == RetrainSettings(min_labels=8, promote=True)
+    with pytest.raises(SettingError, match=r"RETRAIN_PROMOTE=.maybe."):
+        RetrainSettings.from_env({"RETRAIN_PROMOTE": "maybe"})

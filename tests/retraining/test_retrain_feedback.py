@@ -14,8 +14,6 @@ from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
 from eye_disease.retraining.labelled_photos import Feedback, LabelledDigest, join, read_feedback
 from eye_disease.retraining.mixture import HELD_OUT, Mixture, mix
-from eye_disease.retraining.settings import RetrainSettings
-from model_code.errors import SettingError
 from tests.support.logs import MODEL, NOON, append, failed, minutes, record
 
 pytestmark = pytest.mark.usefixtures("no_waiting_for_the_disk")
@@ -24,37 +22,39 @@ BOTH = {"a": "photo-1", "b": "photo-1", "c": "photo-2"}
 """Prediction ids of two photos, one of which was sent twice."""
 
 
-def _said(*statements: tuple[str, str, str]) -> list[Label]:
+def _statements(*statements: tuple[str, str, str]) -> list[Label]:
     """(prediction id, label, by), a minute apart."""
-    return [Label(one, label, by, NOON + minutes(n)) for n, (one, label, by) in enumerate(statements)]
+    return [Label(prediction_id, label, by, NOON + minutes(n)) for n, (prediction_id, label, by) in enumerate(statements)]
 
 
 def _labels(feedback: Feedback) -> dict[str, str]:
-    return {digest: held.label for digest, held in feedback.photos.items()}
+    return {digest: labelled.label for digest, labelled in feedback.photos.items()}
 
 
 def test_labels_of_all_answers_to_a_photo_are_the_photos() -> None:
-    found = join(_said(("a", "normal", "s1"), ("b", "normal", "s2"), ("c", "glaucoma", "s1")), BOTH)
-    assert _labels(found) == {"photo-1": "normal", "photo-2": "glaucoma"}
-    assert found.photos["photo-1"].at == NOON + minutes(1)
-    assert (found.contradictory, found.waiting) == (0, 0)
+    feedback = join(_statements(("a", "normal", "s1"), ("b", "normal", "s2"), ("c", "glaucoma", "s1")), BOTH)
+    assert _labels(feedback) == {"photo-1": "normal", "photo-2": "glaucoma"}
+    assert feedback.photos["photo-1"].at == NOON + minutes(1)
+    assert (feedback.contradictory, feedback.waiting) == (0, 0)
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "b")])
 def test_a_photo_that_people_differ_on_is_left_out_and_counted(first: str, second: str) -> None:
-    found = join(_said((first, "normal", "s1"), (second, "glaucoma", "s2"), ("c", "normal", "s1")), BOTH)
-    assert (_labels(found), found.contradictory) == ({"photo-2": "normal"}, 1)
+    feedback = join(_statements((first, "normal", "s1"), (second, "glaucoma", "s2"), ("c", "normal", "s1")), BOTH)
+    assert (_labels(feedback), feedback.contradictory) == ({"photo-2": "normal"}, 1)
 
 
 @pytest.mark.parametrize("second", ["a", "b"])
 def test_who_corrects_a_label_counts_with_the_last(second: str) -> None:
-    found = join(_said(("a", "normal", "s1"), (second, "glaucoma", "s1")), BOTH)
-    assert (_labels(found), found.contradictory) == ({"photo-1": "glaucoma"}, 0)
+    feedback = join(_statements(("a", "normal", "s1"), (second, "glaucoma", "s1")), BOTH)
+    assert (_labels(feedback), feedback.contradictory) == ({"photo-1": "glaucoma"}, 0)
 
 
 def test_labels_without_a_record_wait() -> None:
-    found = join(_said(("a", "normal", "s1"), ("x", "normal", "s1"), ("x", "glaucoma", "s2"), ("y", "normal", "s1")), BOTH)
-    assert (_labels(found), found.contradictory, found.waiting) == ({"photo-1": "normal"}, 0, 2)
+    feedback = join(
+        _statements(("a", "normal", "s1"), ("x", "normal", "s1"), ("x", "glaucoma", "s2"), ("y", "normal", "s1")), BOTH
+    )
+    assert (_labels(feedback), feedback.contradictory, feedback.waiting) == ({"photo-1": "normal"}, 0, 2)
 
 
 def test_digests_come_from_the_records_of_every_version(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_digests_come_from_the_records_of_every_version(tmp_path: Path) -> None:
     for store in find_stores(storage):
         ingest(store, LATER)
     book = LabelBook(storage, MODEL)
-    for one in (*records, other, elsewhere):
-        book.add(one["prediction_id"], "normal", "s1", LATER)
-    found = read_feedback(storage, MODEL)
-    assert set(found.photos) == {one["image_sha256"] for one in (*records[:2], records[3], other)}
-    assert found.waiting == 2, "of the canary and of another model"
+    for answer in (*records, other, elsewhere):
+        book.add(answer["prediction_id"], "normal", "s1", LATER)
+    feedback = read_feedback(storage, MODEL)
+    assert set(feedback.photos) == {answer["image_sha256"] for answer in (*records[:2], records[3], other)}
+    assert feedback.waiting == 2, "of the canary and of another model"
     assert read_feedback(storage, "no-such-model") == Feedback({}, 0, 0)
 
 
@@ -121,19 +121,21 @@ def test_photos_are_found_by_their_bytes_and_lose_their_names(clinic: Clinic) ->
     clinic.photo("other.txt")
     clinic.labelled(b"not sent from here")
     (clinic.folder / "unlabelled.jpg").write_bytes(b"nobody has said what it shows")
-    found = clinic.mix()
-    assert (found.not_found, found.known, found.digests) == (2, 0, {digest})
-    (added,) = found.rows[8:].to_dict("records")
+    mixture = clinic.mix()
+    assert (mixture.not_found, mixture.known, mixture.digests) == (2, 0, {digest})
+    (added,) = mixture.rows[8:].to_dict("records")
     assert (added["path"], added["label"], added["source"]) == (f"feedback/{digest}.jpg", "glaucoma", "feedback")
-    assert found.files == {added["path"]: clinic.folder / "march/Maria Silva left.JPG"}
-    assert "Maria" not in found.rows.to_csv()
-    assert found.rows[:8][list(clinic.rows)].equals(clinic.rows), "the original manifest, its split above all, stays as it was"
+    assert mixture.files == {added["path"]: clinic.folder / "march/Maria Silva left.JPG"}
+    assert "Maria" not in mixture.rows.to_csv()
+    assert mixture.rows[:8][list(clinic.rows)].equals(clinic.rows), (
+        "the original manifest, its split above all, stays as it was"
+    )
 
 
 def test_a_photo_of_the_manifest_stays_where_it_is(clinic: Clinic) -> None:
     clinic.photo("again.jpg", "glaucoma", data=b"original 6.jpg")
-    found = clinic.mix()
-    assert (found.known, len(found.rows), found.files) == (1, 8, {})
+    mixture = clinic.mix()
+    assert (mixture.known, len(mixture.rows), mixture.files) == (1, 8, {})
 
 
 def test_a_share_of_the_patients_is_held_out_whole_and_always_the_same(clinic: Clinic, tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_without_patients_each_photo_is_a_group(clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("damage", "message"),
     [
         ("split", "has no column split"),
         ("photo", "1 photos of .* are not below"),
@@ -170,24 +172,16 @@ def test_without_patients_each_photo_is_a_group(clinic: Clinic) -> None:
         ("patients", "lacks the columns"),
     ],
 )
-def test_what_cannot_be_used_is_said(clinic: Clinic, tmp_path: Path, what: str, said: str) -> None:
+def test_what_cannot_be_used_is_said(clinic: Clinic, tmp_path: Path, damage: str, message: str) -> None:
     patients = None
-    if what == "split":
+    if damage == "split":
         clinic.rows.drop(columns="split").to_csv(clinic.manifest, index=False)
-    elif what == "photo":
+    elif damage == "photo":
         (clinic.original / "3.jpg").unlink()
-    elif what == "clinic":
+    elif damage == "clinic":
         clinic.folder = tmp_path / "nowhere"
     else:
         patients = tmp_path / "patients.csv"
         patients.write_text("file,patient\na.jpg,1\n")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         clinic.mix(patients)
-
-
-def test_settings() -> None:
-    assert RetrainSettings.from_env({}) == RetrainSettings(min_labels=50, promote=False)
-    env = {"RETRAIN_MIN_LABELS": "8", "RETRAIN_PROMOTE": "true"}
-    assert RetrainSettings.from_env(env) == RetrainSettings(min_labels=8, promote=True)
-    with pytest.raises(SettingError, match=r"RETRAIN_PROMOTE=.maybe."):
-        RetrainSettings.from_env({"RETRAIN_PROMOTE": "maybe"})

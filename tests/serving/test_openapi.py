@@ -66,8 +66,8 @@ def test_a_real_server_answers_made_up_requests_as_described(served: Served) -> 
     checks = [check for check in CHECKS.get_all() if check.__name__ in wanted]
     assert len(checks) == len(wanted)
     seen: list[int] = []
-    for found in schema.get_all_operations():
-        operation = found.ok()
+    for result in schema.get_all_operations():
+        operation = result.ok()
 
         @given(case=operation.as_strategy())
         @settings(

@@ -151,14 +151,14 @@ def test_a_request_beyond_the_limit_is_refused(champion: Backend, challenger: Ba
 @needs_nginx
 def test_the_champion_is_asked_how_the_service_is_and_nothing_else_is_open(champion: Backend, split: Running) -> None:
     connection = split.connect()
-    found = {}
+    answers = {}
     for path in ("/ping", "/health", "/version", "/", "/docs", "/champion/invocations", "/challenger/invocations", "/shadow"):
         connection.request("GET", path)
         response = connection.getresponse()
-        found[path] = (response.status, b"champion" in response.read())
+        answers[path] = (response.status, b"champion" in response.read())
     connection.close()
-    assert {path for path, answer in found.items() if answer == (200, True)} == {"/ping", "/health", "/version"}
-    assert {answer for path, answer in found.items() if path not in ("/ping", "/health", "/version")} == {(404, False)}
+    assert {path for path, answer in answers.items() if answer == (200, True)} == {"/ping", "/health", "/version"}
+    assert {answer for path, answer in answers.items() if path not in ("/ping", "/health", "/version")} == {(404, False)}
     assert split.post(path="/challenger/invocations")[0] == 404
 
 
@@ -207,7 +207,7 @@ def test_the_command_writes_and_says_how_to_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({}, "either a challenger"),
         ({"challenger": "b:2", "shadow": "c:3"}, "either a challenger"),
@@ -223,8 +223,8 @@ def test_the_command_writes_and_says_how_to_run(tmp_path: Path) -> None:
         ({"challenger": "b:2", "max_body_mb": 0}, "max_body_mb=0 is not valid"),
     ],
 )
-def test_what_does_not_fit_is_said(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ProxyError, match=said):
+def test_what_does_not_fit_is_said(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProxyError, match=message):
         Proxy(**{"champion": "a:1"} | changes)
 
 

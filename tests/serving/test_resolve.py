@@ -96,10 +96,12 @@ def test_the_last_good_copy_of_staging_is_not_served_as_production(
 
 def test_without_a_copy_the_bundled_model_is_served(settings: RegistrySettings, caplog: pytest.LogCaptureFixture) -> None:
     _use(DEAD)
-    found = resolve(NAME, "Production", settings)
-    assert (found.source, found.version) == ("bundled", "bundled")
+    resolved = resolve(NAME, "Production", settings)
+    assert (resolved.source, resolved.version) == ("bundled", "bundled")
     assert "Serving the bundled model" in caplog.text
-    answer = mlflow.pyfunc.load_model(str(found.folder)).predict({"image": [(PROJECT / "samples" / "retina.jpg").read_bytes()]})
+    answer = mlflow.pyfunc.load_model(str(resolved.folder)).predict(
+        {"image": [(PROJECT / "samples" / "retina.jpg").read_bytes()]}
+    )
     assert answer["model_version"].tolist() == ["bundled"]
 
 
@@ -142,9 +144,9 @@ def test_serve_with_a_hanging_registry_answers_with_the_bundled_model(tmp_path: 
             server.process.wait(timeout=30)
     assert answer["model_version"] == "bundled"
     assert answer["predicted_class"] is not None
-    said = server.output.read_text()
-    assert "NOT SERVING FROM THE REGISTRY" in said
-    assert "REGISTRY_TIMEOUT_SECONDS=3" in said
+    output = server.output.read_text()
+    assert "NOT SERVING FROM THE REGISTRY" in output
+    assert "REGISTRY_TIMEOUT_SECONDS=3" in output
     (record,) = read_records(server.records)
     assert (record["model_version"], record["model_source"]) == ("bundled", "bundled")
     assert list((server.records / NAME).iterdir()) == [server.records / NAME / "bundled"]

@@ -8,7 +8,7 @@ import pytest
 from eye_disease.common.model_process import ask
 from eye_disease.registry import mlflow_model
 from eye_disease.registry.mlflow_model import save_package
-from eye_disease.registry.register import Registered, register_package
+from eye_disease.registry.register import RegisteredVersion, register_package
 from model_code.canary import canary_photo, write_expected_answer
 from tests.support.photos import PACKAGE
 
@@ -29,7 +29,7 @@ Classifier.classify = _otherwise
 """What is added to `classifier.py`: the confidence is half of what this tree answers."""
 
 
-def register_other_code(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
+def register_other_code(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> RegisteredVersion:
     """Register the bundled package with code that answers otherwise; its canary has the answer of that code."""
     code = Path(shutil.copytree(mlflow_model.CODE, folder / "model_code", ignore=shutil.ignore_patterns("__pycache__")))
     with (code / "classifier.py").open("a") as file:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from eye_disease.registry.gate.gate import GateResult
 from eye_disease.registry.gate.settings import GateSettings
-from eye_disease.registry.versions import FetchedVersion, Seen, look
+from eye_disease.registry.versions import FetchedVersion, RegistryState, read_registry
 
 
 @contextmanager
@@ -44,12 +44,12 @@ def make_version(client: MlflowClient, name: str, experiment: str) -> str:
 
 def passed(name: str, version: str) -> GateResult:
     """A gate that has found nothing wrong."""
-    return GateResult(version, True, (), f"evidence-of-{version}", look(MlflowClient(), name).holder("Production"))
+    return GateResult(version, True, (), f"evidence-of-{version}", read_registry(MlflowClient(), name).holder("Production"))
 
 
 def refused(name: str, version: str) -> GateResult:
     """A gate that has found two things wrong."""
-    champion = look(MlflowClient(), name).holder("Production")
+    champion = read_registry(MlflowClient(), name).holder("Production")
     return GateResult(version, False, ("recall of glaucoma is 0.41", "answers are late"), f"evidence-of-{version}", champion)
 
 
@@ -63,6 +63,8 @@ def refuses(name: str, version: str, labelled: Path | None, settings: GateSettin
     return refused(name, version)
 
 
-def passes_fetched(fetched: FetchedVersion, seen: Seen, labelled: Path | None, settings: GateSettings) -> GateResult:
+def passes_fetched(
+    fetched: FetchedVersion, registry: RegistryState, labelled: Path | None, settings: GateSettings
+) -> GateResult:
     """Stands in for `gate.validate_fetched`."""
-    return GateResult(fetched.version, True, (), f"evidence-of-{fetched.version}", seen.holder("Production"))
+    return GateResult(fetched.version, True, (), f"evidence-of-{fetched.version}", registry.holder("Production"))

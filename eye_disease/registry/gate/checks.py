@@ -19,7 +19,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One thing that was looked at."""
 
     name: str
@@ -58,7 +58,7 @@ class Check:
         return cls(name, value, expected, not problem, f"{name}: {problem}" if problem else "")
 
 
-def as_table(checks: Sequence[Check]) -> list[str]:
+def as_table(checks: Sequence[GateCheck]) -> list[str]:
     """Lines of text with aligned columns: check, found, asked for, verdict; then warnings, and why it is refused."""
     rows = [("check", "found", "asked for", ""), *((*map(one_line, (c.name, c.value, c.limit)), c.verdict) for c in checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -68,7 +68,7 @@ def as_table(checks: Sequence[Check]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedAnswers:
     """A version's answers to the labelled photos that are compared, N of them."""
 
     probabilities: np.ndarray
@@ -93,52 +93,52 @@ def answer_problem(answer: dict[str, Any], classes: tuple[str, ...]) -> str:
     return "" if answer["decision"] in DECISIONS else f"the decision {answer['decision']!r} is not known"
 
 
-def absolute(figures: Figures, classes: tuple[str, ...], settings: GateSettings) -> list[Check]:
+def absolute(figures: Figures, classes: tuple[str, ...], settings: GateSettings) -> list[GateCheck]:
     """A version by itself: enough photos, accuracy, macro-F1, recall of every class, calibration."""
     n = figures.accuracy.n
     checks = [
-        Check.at_least("labelled photos", n, settings.min_photos, "GATE_MIN_PHOTOS"),
-        Check.at_least("accuracy", figures.accuracy.value, settings.min_accuracy, "GATE_MIN_ACCURACY", n),
-        Check.at_least("macro-F1", figures.macro_f1, settings.min_macro_f1, "GATE_MIN_MACRO_F1", n),
+        GateCheck.at_least("labelled photos", n, settings.min_photos, "GATE_MIN_PHOTOS"),
+        GateCheck.at_least("accuracy", figures.accuracy.value, settings.min_accuracy, "GATE_MIN_ACCURACY", n),
+        GateCheck.at_least("macro-F1", figures.macro_f1, settings.min_macro_f1, "GATE_MIN_MACRO_F1", n),
     ]
     for name in classes:
         if name in figures.recall:
             share = figures.recall[name]
-            checks.append(Check.at_least(f"recall of {name}", share.value, settings.min_recall, "GATE_MIN_RECALL", share.n))
+            checks.append(GateCheck.at_least(f"recall of {name}", share.value, settings.min_recall, "GATE_MIN_RECALL", share.n))
         else:
             problem = "no labelled photo shows this class, so it cannot be judged"
-            checks.append(Check.fact(f"recall of {name}", "unknown", f"at least {settings.min_recall:g}", problem))
+            checks.append(GateCheck.fact(f"recall of {name}", "unknown", f"at least {settings.min_recall:g}", problem))
     limit = settings.max_calibration_error
-    return [*checks, Check.at_most("calibration error", figures.calibration_error, limit, "GATE_MAX_CALIBRATION_ERROR", n)]
+    return [*checks, GateCheck.at_most("calibration error", figures.calibration_error, limit, "GATE_MAX_CALIBRATION_ERROR", n)]
 
 
-def fairness(groups: Groups | None, settings: GateSettings) -> list[Check]:
+def fairness(groups: Groups | None, settings: GateSettings) -> list[GateCheck]:
     """Whether an age band or a sex fares worse than the others; nothing where neither is known."""
     return [] if groups is None else [_group_gap(kind, groups, settings) for kind in groups.parts]
 
 
-def _group_gap(kind: str, groups: Groups, settings: GateSettings) -> Check:
+def _group_gap(kind: str, groups: Groups, settings: GateSettings) -> GateCheck:
     """The largest gap of a kind that chance does not explain."""
     name, allowed = f"fairness by {kind}", settings.max_group_gap
     limit = "no gap beyond chance" if allowed is None else f"no gap beyond chance above {allowed:g} (GATE_MAX_GROUP_GAP)"
     unfair = [gap for gap in groups.unfair(settings.alpha) if gap.kind == kind]
     if not unfair:
         largest = next((gap for gap in groups.gaps if gap.kind == kind and gap.loss > 0), None)
-        return Check.fact(name, f"within chance, the largest: {largest}" if largest else "no gap", limit)
-    said = "; ".join(str(gap) for gap in unfair)
+        return GateCheck.fact(name, f"within chance, the largest: {largest}" if largest else "no gap", limit)
+    sentence = "; ".join(str(gap) for gap in unfair)
     if allowed is not None and unfair[0].loss > allowed + _ROUNDING:
-        return Check.fact(name, f"gap {unfair[0].loss:.3f}", limit, said)
-    return replace(Check.fact(name, f"gap {unfair[0].loss:.3f}", limit), warning=f"{name}: {said}")
+        return GateCheck.fact(name, f"gap {unfair[0].loss:.3f}", limit, sentence)
+    return replace(GateCheck.fact(name, f"gap {unfair[0].loss:.3f}", limit), warning=f"{name}: {sentence}")
 
 
-def paired(production: Judged, candidate: Judged, settings: GateSettings) -> list[Check]:
+def paired(production: JudgedAnswers, candidate: JudgedAnswers, settings: GateSettings) -> list[GateCheck]:
     """A version against the one in Production, on the same photos."""
     pairs = Paired.of(production.right, candidate.right)
     before, now = production.figures, candidate.figures
     problem = f"p = {pairs.p_worse:.4g}: {pairs.lost} photos that Production answers rightly are lost, {pairs.won} are won"
     worse = pairs.p_worse < settings.alpha
     checks = [
-        Check.fact(
+        GateCheck.fact(
             "paired test against Production",
             f"p = {pairs.p_worse:.4g} ({pairs.lost} lost, {pairs.won} won)",
             f"p at least {settings.alpha:g} (GATE_ALPHA)",
@@ -148,7 +148,7 @@ def paired(production: Judged, candidate: Judged, settings: GateSettings) -> lis
     for name in before.recall:
         loss = before.recall[name].value - now.recall[name].value
         label, n = f"loss of recall of {name}", before.recall[name].n
-        checks.append(Check.at_most(label, loss, settings.max_recall_loss, "GATE_MAX_RECALL_LOSS", n))
+        checks.append(GateCheck.at_most(label, loss, settings.max_recall_loss, "GATE_MAX_RECALL_LOSS", n))
     rise = now.calibration_error - before.calibration_error
     limit, n = settings.max_calibration_loss, now.accuracy.n
-    return [*checks, Check.at_most("rise of calibration error", rise, limit, "GATE_MAX_CALIBRATION_LOSS", n)]
+    return [*checks, GateCheck.at_most("rise of calibration error", rise, limit, "GATE_MAX_CALIBRATION_LOSS", n)]

@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from eye_disease.common.mlflow_client import experiment_id, experiment_name
-from eye_disease.registry.gate.checks import Check, Judged
-from eye_disease.registry.gate.judge import Judgement
+from eye_disease.registry.gate.checks import GateCheck, JudgedAnswers
+from eye_disease.registry.gate.judge import GateJudgement
 from eye_disease.registry.gate.settings import GateSettings
 
 MAX_TAG = 4_000
@@ -30,8 +30,8 @@ def evidence_run(name: str, version: str, tags: Mapping[str, str]) -> Iterator[s
     client = MlflowClient()
     # `mlflow run` has chosen the experiment already.
     experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or experiment_id(client, experiment_name())
-    known = {"gate.model": name, "gate.version": version, **tags}
-    run_id = client.create_run(experiment, tags=known, run_name=f"gate {name} {version}").info.run_id
+    all_tags = {"gate.model": name, "gate.version": version, **tags}
+    run_id = client.create_run(experiment, tags=all_tags, run_name=f"gate {name} {version}").info.run_id
     status = "FAILED"
     try:
         yield run_id
@@ -41,7 +41,7 @@ def evidence_run(name: str, version: str, tags: Mapping[str, str]) -> Iterator[s
 
 
 def log_evidence(
-    run_id: str, judgement: Judgement, checks: list[Check], classes: tuple[str, ...], settings: GateSettings
+    run_id: str, judgement: GateJudgement, checks: list[GateCheck], classes: tuple[str, ...], settings: GateSettings
 ) -> None:
     """Write all of it into the run."""
     client = MlflowClient()
@@ -65,7 +65,7 @@ def _log_table(run_id: str, table: pd.DataFrame, path: str) -> None:
         MlflowClient().log_table(run_id, table, path)
 
 
-def _metrics(judgement: Judgement) -> list[Metric]:
+def _metrics(judgement: GateJudgement) -> list[Metric]:
     now = int(time.time() * 1000)
     values = {
         f"{role}_{key}": value
@@ -75,7 +75,7 @@ def _metrics(judgement: Judgement) -> list[Metric]:
     return [Metric(key, value, now, 0) for key, value in values.items()]
 
 
-def _summary(judgement: Judgement, checks: list[Check], settings: GateSettings) -> dict[str, Any]:
+def _summary(judgement: GateJudgement, checks: list[GateCheck], settings: GateSettings) -> dict[str, Any]:
     limits = {key: value for key, value in asdict(settings).items() if not isinstance(value, Path)}
     figures = {role: judged.figures.as_dict() | judged.breakdown.as_dict() for role, judged in _roles(judgement).items()}
     return {
@@ -86,12 +86,12 @@ def _summary(judgement: Judgement, checks: list[Check], settings: GateSettings) 
     }
 
 
-def _roles(judgement: Judgement) -> dict[str, Judged]:
+def _roles(judgement: GateJudgement) -> dict[str, JudgedAnswers]:
     both = {"candidate": judgement.candidate, "production": judgement.production}
     return {role: judged for role, judged in both.items() if judged is not None}
 
 
-def _plot(judged: Judged, judgement: Judgement, classes: tuple[str, ...], folder: Path) -> None:
+def _plot(judged: JudgedAnswers, judgement: GateJudgement, classes: tuple[str, ...], folder: Path) -> None:
     from eye_disease.evaluation.plots import (  # imports matplotlib, which takes a second
         plot_confusion,
         plot_reliability,

@@ -12,15 +12,15 @@ from mlflow import MlflowClient
 from eye_disease.common.errors import UserError
 from eye_disease.common.progress import Progress
 from eye_disease.evaluation.manifest import DataError
-from eye_disease.registry.gate.checks import Check
+from eye_disease.registry.gate.checks import GateCheck
 from eye_disease.registry.gate.evidence import MAX_TAG, evidence_run, log_evidence
-from eye_disease.registry.gate.judge import Judgement, comparable, judge_by_package, judge_by_photos
+from eye_disease.registry.gate.judge import GateJudgement, comparable, judge_by_package, judge_by_photos
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos, read_labelled
 from eye_disease.registry.gate.serving_checks import agreement, loads, served_checks
 from eye_disease.registry.gate.settings import GateSettings
 from eye_disease.registry.gate.trial_server import Trial, TrialError, on_trial
 from eye_disease.registry.model_card import publish_card
-from eye_disease.registry.versions import FetchedVersion, Seen, StageError, VersionError, look
+from eye_disease.registry.versions import FetchedVersion, RegistryState, StageError, VersionError, read_registry
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GateResult:
     """The version that was in Production when this one was judged; None if there was none."""
     basis: str = ""
     """What the figures rest on."""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[GateCheck, ...] = ()
 
 
 class GateError(UserError):
@@ -53,19 +53,21 @@ def validate(name: str, version: str, labelled: Path | None, settings: GateSetti
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            seen = look(MlflowClient(), name)
-            return validate_fetched(FetchedVersion.fetch(name, str(version), Path(folder)), seen, labelled, settings)
+            registry = read_registry(MlflowClient(), name)
+            return validate_fetched(FetchedVersion.fetch(name, str(version), Path(folder)), registry, labelled, settings)
     except (VersionError, StageError) as error:
         raise GateError(str(error)) from error
 
 
-def validate_fetched(candidate: FetchedVersion, seen: Seen, labelled: Path | None, settings: GateSettings) -> GateResult:
-    """As `validate`, of a version that is on this machine. seen: what the registry says now of its model."""
+def validate_fetched(
+    candidate: FetchedVersion, registry: RegistryState, labelled: Path | None, settings: GateSettings
+) -> GateResult:
+    """As `validate`, of a version that is on this machine. registry: what it says now of the model."""
     data = labelled or settings.data
     try:
         photos = read_labelled(data, settings.photos) if data else None
         with tempfile.TemporaryDirectory() as folder:
-            return _validated(candidate, seen.holder("Production"), photos, settings, Path(folder))
+            return _validated(candidate, registry.holder("Production"), photos, settings, Path(folder))
     except (DataError, VersionError, StageError) as error:
         raise GateError(str(error)) from error
 
@@ -88,7 +90,7 @@ def _validated(
 
 def _judge(
     candidate: FetchedVersion, production: FetchedVersion | None, photos: LabelledPhotos | None, settings: GateSettings
-) -> tuple[Judgement, list[Check]]:
+) -> tuple[GateJudgement, list[GateCheck]]:
     comparison = comparable(candidate, production, photos is not None)
     differs = production is not None and production.behaviour_sha256 != candidate.behaviour_sha256
     compared = production if comparison.passed and differs else None
@@ -103,15 +105,15 @@ def _judge(
         up = loads(trial, settings.env_manager)
         checks = [up, *checks, comparison]
         if not up.passed:
-            return Judgement("nothing: the version cannot be served", []), checks
+            return GateJudgement("nothing: the version cannot be served", []), checks
         if other:
             _wait_for_production(other)
         try:
             checks[1:1] = served_checks(candidate, trial, settings)
             answers = _answers(trial, photos, f"Asking version {candidate.version}") if photos else []
         except TrialError as error:
-            broken = Check.fact("answers", "none", "an answer to every request", str(error))
-            return Judgement("nothing: the version stopped answering", []), [*checks, broken]
+            broken = GateCheck.fact("answers", "none", "an answer to every request", str(error))
+            return GateJudgement("nothing: the version stopped answering", []), [*checks, broken]
         before = _answers(other, photos, "Asking the version in Production") if other and photos else None
     if photos:
         judgement = judge_by_photos(photos, candidate.facts.classes, answers, before, settings)

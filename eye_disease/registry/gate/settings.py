@@ -13,10 +13,10 @@ ENV_MANAGERS = ("uv", "virtualenv", "local")
 
 def _read_env_manager(env: Mapping[str, str]) -> str:
     name = "GATE_ENV_MANAGER"
-    given = env.get(name, "").strip() or ("uv" if shutil.which("uv") else "virtualenv")
-    if given not in ENV_MANAGERS:
+    manager = env.get(name, "").strip() or ("uv" if shutil.which("uv") else "virtualenv")
+    if manager not in ENV_MANAGERS:
         raise SettingError(name, env[name], ", ".join(ENV_MANAGERS))
-    return given
+    return manager
 
 
 def _read_group_gap(env: Mapping[str, str]) -> float | None:

@@ -72,12 +72,12 @@ class Trial:
         body = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(photo).decode()] for photo in photos]}}
         try:
             response = self._session.post(f"{self.url}/invocations", json=body, timeout=300)
-            given: list[dict[str, Any]] | None = response.json()["predictions"] if response.ok else None
+            answers: list[dict[str, Any]] | None = response.json()["predictions"] if response.ok else None
         except (requests.RequestException, ValueError, KeyError) as error:
             raise TrialError(f"it gave no answer ({type(error).__name__})") from error
-        if given is None or len(given) != len(photos):
+        if answers is None or len(answers) != len(photos):
             raise TrialError(f"it gave HTTP {response.status_code} instead of {len(photos)} answers")
-        return given
+        return answers
 
     def _is_up(self) -> bool:
         try:

@@ -51,24 +51,24 @@ class Lock:
 @contextmanager
 def locked(client: MlflowClient, name: str) -> Iterator[Lock]:
     """Inside, nobody else is in such a block for the same model. Raises LockedError after WAIT_SECONDS, naming the holder."""
-    deadline, told = time.monotonic() + WAIT_SECONDS, False
+    deadline, warned = time.monotonic() + WAIT_SECONDS, False
     while True:
-        held, mine = Lock(), _create(client, name)
+        lock, mine = Lock(), _create(client, name)
         try:
             rival = _rival(client, name, mine)
             while rival is not None and _number(rival) > _number(mine) and time.monotonic() < deadline:
                 time.sleep(0.1)
                 rival = _rival(client, name, mine)
             if rival is None:
-                yield held
+                yield lock
                 return
         finally:
             _remove(client, mine.name)
         if time.monotonic() > deadline:
             raise LockedError(f"{_busy(name, rival)} Nothing was moved; try again.")
-        if not told:
+        if not warned:
             _logger.warning("%s Waiting.", _busy(name, rival))
-            told = True
+            warned = True
         time.sleep(random.uniform(0.1, 0.5))
 
 
@@ -88,14 +88,14 @@ def _create(client: MlflowClient, name: str) -> RegisteredModel:
 
 
 def _rival(client: MlflowClient, name: str, mine: RegisteredModel) -> RegisteredModel | None:
-    """The lowest lock of somebody else that counts; None if there is none. Removes those that count no more."""
-    found = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
-    others = {_number(other): other for other in found if re.fullmatch(re.escape(name) + r"\.lock-\d+", other.name)}
+    """The lowest lock of somebody else that has not expired; None if there is none. Removes the expired ones."""
+    locks = client.search_registered_models(f"name LIKE {quoted(f'{name}.lock-%')}", max_results=100)
+    others = {_number(other): other for other in locks if re.fullmatch(re.escape(name) + r"\.lock-\d+", other.name)}
     others.pop(_number(mine), None)
     # All lower ones were there when mine was made. One not seen is gone, or may not be read by this user: try again.
     unseen = [_name(name, number) for number in range(1, _number(mine)) if number not in others]
     oldest = mine.creation_timestamp - STALE_SECONDS * 1000
-    live = {number: one for number, one in others.items() if one.creation_timestamp >= oldest}
+    live = {number: other for number, other in others.items() if other.creation_timestamp >= oldest}
     for number in others.keys() - live.keys():
         _logger.warning("Ignoring the expired lock %s, left by %s.", others[number].name, others[number].tags.get(_HOLDER))
         _remove(client, others[number].name)

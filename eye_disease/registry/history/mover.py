@@ -2,7 +2,7 @@
 
 MLflow offers two calls, each atomic: one moves the version into its stage and the one before it to Archived, the other moves
 the alias. Between them a reader of the stage gets the new version and a reader of the alias the one before: never nothing,
-never one that was not in Production. A command that dies between them is mended by the next one.
+never one that was not in Production. What a command that dies between them has begun, the next one recovers.
 """
 
 import warnings
@@ -16,8 +16,8 @@ from mlflow import MlflowClient
 from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.registry.history.lock import Lock, locked
 from eye_disease.registry.history.store import History
-from eye_disease.registry.history.transition import Transition, replay
-from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, Seen, StageError, explained, look
+from eye_disease.registry.history.transition import Transition, recorded_state
+from eye_disease.registry.versions import ALIASES, NO_STAGE, STAGES, RegistryState, StageError, explained, read_registry
 
 ROLLED_BACK_TAG = "rolled_back"
 FORCED_TAG = "forced"
@@ -32,18 +32,18 @@ class Mover:
         self._lock = lock
         self.history = history
         self.name = history.name
-        self.seen = look(client, self.name)
+        self.registry = read_registry(client, self.name)
         """Stages and aliases, before anything is moved."""
         self.records = history.records()
 
     def catch_up(self) -> None:
-        """Mend what another command left undone, record what was moved in MLflow itself."""
+        """Recover what another command left undone, record what was moved in MLflow itself."""
         broken = [step for step in self.records if step.state == "begun"]
         for step in broken:
-            self.mend(step, broken_off=True)
+            self.recover(step, interrupted=True)
         if broken:
-            self.seen, self.records = look(self._client, self.name), self.history.records()
-        for step in unrecorded(self.records, self.seen):
+            self.registry, self.records = read_registry(self._client, self.name), self.history.records()
+        for step in unrecorded(self.records, self.registry):
             self.history.close(self.history.begin(step, self.records), done=True)
             self.records = self.history.records()
 
@@ -57,51 +57,51 @@ class Mover:
         try:
             with explained(f"Moving {self.name} version {step.version} to {step.target}"):
                 _move_stage(self._client, self.name, step)
-                return self._follow(step, self.seen)
+                return self._follow(step, self.registry)
         except (StageError, TrackingUnavailableError):
             with explained("Recording the outcome, which the next command will do,"):
-                ended = self.mend(step)
+                ended = self.recover(step)
             if ended.state == "done":  # the answer was lost, not the call
                 return ended
             raise
 
-    def mend(self, step: Transition, broken_off: bool = False) -> Transition:
+    def recover(self, step: Transition, interrupted: bool = False) -> Transition:
         """Finish a step whose stage has moved, close one whose stage has not as undone."""
         if step.kind == "outside":
             return self.history.close(step, done=True)
-        seen = look(self._client, self.name)
-        if seen.stages.get(step.version) == step.target:
-            return self._follow(step, seen, broken_off)
-        return self.history.close(step, done=False, mended=broken_off)
+        registry = read_registry(self._client, self.name)
+        if registry.stages.get(step.version) == step.target:
+            return self._follow(step, registry, interrupted)
+        return self.history.close(step, done=False, recovered=interrupted)
 
-    def _follow(self, step: Transition, seen: Seen, broken_off: bool = False) -> Transition:
-        """All that comes after the stage; may be done twice. seen: under this lock, which nothing else moves aliases under."""
+    def _follow(self, step: Transition, registry: RegistryState, interrupted: bool = False) -> Transition:
+        """All that comes after the stage; may be done twice. registry: read under this lock, so its aliases still stand."""
         own = ALIASES.get(step.target)
         if own:
             self._client.set_registered_model_alias(self.name, own, step.version)
-        for alias, version in seen.aliases.items():
+        for alias, version in registry.aliases.items():
             if version == step.version and alias != own:
                 self._client.delete_registered_model_alias(self.name, alias)
         self._tag(step)
-        return self.history.close(step, done=True, mended=broken_off)
+        return self.history.close(step, done=True, recovered=interrupted)
 
     def _tag(self, step: Transition) -> None:
-        said = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
+        note = f"{step.started:%Y-%m-%dT%H:%MZ}, transition {step.number} by {step.who}: {step.reason}"
         if step.kind == "rollback":
             for bad in step.replaced:
-                self._client.set_model_version_tag(self.name, bad, ROLLED_BACK_TAG, said)
+                self._client.set_model_version_tag(self.name, bad, ROLLED_BACK_TAG, note)
         if step.kind == "force":
-            self._client.set_model_version_tag(self.name, step.version, FORCED_TAG, said)
+            self._client.set_model_version_tag(self.name, step.version, FORCED_TAG, note)
         if step.kind in ("promote", "force") and step.target == "Production":
             outdated = (ROLLED_BACK_TAG, FORCED_TAG) if step.kind == "promote" else (ROLLED_BACK_TAG,)
-            held = self._client.get_model_version(self.name, step.version).tags
-            for tag in [tag for tag in outdated if tag in held]:
+            tags = self._client.get_model_version(self.name, step.version).tags
+            for tag in [tag for tag in outdated if tag in tags]:
                 self._client.delete_model_version_tag(self.name, step.version, tag)
 
 
 @contextmanager
 def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
-    """Inside, versions of a model can be moved. What another command left undone is mended first, what was moved in MLflow's
+    """Inside, versions of a model can be moved. What another command left undone is recovered first, what was moved in MLflow's
     UI or API is recorded. The model must be known. Raises StageError; LockedError if somebody else is moving one.
     """
     with ExitStack() as stack:
@@ -113,23 +113,25 @@ def moving(client: MlflowClient, name: str) -> Iterator[Mover]:
         yield mover
 
 
-def unrecorded(records: list[Transition], seen: Seen) -> list[Transition]:
+def unrecorded(records: list[Transition], registry: RegistryState) -> list[Transition]:
     """Steps made in MLflow itself: what the registry holds and the finished records do not add up to."""
-    held = replay(records)
+    recorded = recorded_state(records)
     now = datetime.now(UTC)
-    reason = "made in MLflow's UI or API" if held.stages else "found when this history began"
+    reason = "made in MLflow's UI or API" if recorded.stages else "found when this history began"
     step = Transition("", "", "", "outside", reason, who="unknown", started=now)
-    found = []
-    for version in sorted(seen.stages.keys() | held.stages.keys(), key=int):
-        before, after = held.stage(version), seen.stages.get(version, _DELETED)
+    steps = []
+    for version in sorted(registry.stages.keys() | recorded.stages.keys(), key=int):
+        before, after = recorded.stage(version), registry.stages.get(version, _DELETED)
         if before != after and not (before == NO_STAGE and after == _DELETED):
-            found.append(replace(step, version=version, source=before, target=after, started=seen.updated.get(version, now)))
+            steps.append(
+                replace(step, version=version, source=before, target=after, started=registry.updated.get(version, now))
+            )
     for alias in ALIASES.values():
-        was, is_now = held.aliases.get(alias), seen.aliases.get(alias)
+        was, is_now = recorded.aliases.get(alias), registry.aliases.get(alias)
         if was != is_now:
             away = replace(step, version=was or "", source=f"@{alias}", target="")
-            found.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))
-    return found
+            steps.append(away if is_now is None else replace(step, version=is_now, source="", target=f"@{alias}"))
+    return steps
 
 
 def _move_stage(client: MlflowClient, name: str, step: Transition) -> None:

@@ -2,7 +2,7 @@
 
 A run is made in one call with all its tags, as an intention (RUNNING), before anything moves; it is closed as FINISHED once
 stage and alias have moved, or as FAILED if nothing did. Records are numbered without gaps, which orders them whatever the
-clocks say; the lock of `promotion_lock.py` sees to it that a number is given once. A run deleted in MLflow's UI is still read.
+clocks say; the lock of `lock.py` sees to it that a number is used once. A run deleted in MLflow's UI is still read.
 """
 
 import sys
@@ -41,12 +41,12 @@ class History:
         """All of them in order, those deleted in MLflow's UI too; empty if there are none."""
         if self._client.get_experiment_by_name(self.experiment) is None:
             return []
-        found, token = [], None
+        records, token = [], None
         while True:
             page = self._client.search_runs([self._experiment_id], "", ViewType.ALL, max_results=1000, page_token=token)
-            found += [Transition.from_run(run) for run in page]
+            records += [Transition.from_run(run) for run in page]
             if not (token := page.token):
-                return sorted(found, key=lambda step: step.number)
+                return sorted(records, key=lambda step: step.number)
 
     def begin(self, step: Transition, after: Sequence[Transition]) -> Transition:
         """Write a record as an intention, in one call; returns it with its number and run. Only under the lock.
@@ -58,11 +58,11 @@ class History:
         run = self._client.create_run(self._experiment_id, _milliseconds(step.started), tags, run_name=step.title)
         return replace(step, run_id=run.info.run_id)
 
-    def close(self, step: Transition, done: bool, mended: bool = False) -> Transition:
-        """Close a transition's record; `mended`: another command than the one that opened it does."""
-        if mended:
-            step = replace(step, mended=who())
-            self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.mended)])
+    def close(self, step: Transition, done: bool, recovered: bool = False) -> Transition:
+        """Close a transition's record; `recovered`: another command than the one that opened it closes it."""
+        if recovered:
+            step = replace(step, recovered=who())
+            self._client.log_batch(step.run_id, tags=[RunTag(f"{PREFIX}mended", step.recovered)])
         now = datetime.now(UTC)
         status = "FINISHED" if done else "FAILED"
         with redirect_stdout(sys.stderr):  # MLflow prints the run's address, which does not belong in a command's output

@@ -33,7 +33,7 @@ class Transition:
     evidence: str = ""
     """Run of the gate."""
     digest: str = ""
-    """SHA-256 over the version's files (`digest.py`)."""
+    """SHA-256 over the version's files (`FetchedVersion.files_sha256`)."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     """UTC. Of `outside`: the latest moment at which it can have happened, as far as the registry tells."""
     seen: datetime | None = None
@@ -42,7 +42,7 @@ class Transition:
     run_id: str = ""
     state: str = "begun"
     """`begun`, `done` or `undone`."""
-    mended: str = ""
+    recovered: str = ""
     """Who finished or undid it, after the command that began it was interrupted."""
 
     @property
@@ -86,7 +86,7 @@ class Transition:
                 number=int(tags["number"]),
                 run_id=run.info.run_id,
                 state=STATES[run.info.status],
-                mended=tags.get("mended", ""),
+                recovered=tags.get("mended", ""),
             )
         except (KeyError, ValueError) as error:
             raise StageError(
@@ -95,8 +95,8 @@ class Transition:
 
 
 @dataclass
-class Held:
-    """Who held which stage and alias, as far as the records tell."""
+class RecordedState:
+    """Which version holds which stage and alias, by the records."""
 
     stages: dict[str, str] = field(default_factory=dict)
     """Version -> stage; a version not in it has none."""
@@ -125,15 +125,15 @@ class Held:
 
     def holder(self, stage: str) -> str | None:
         """The version in a stage; the highest number if there are several, as in MLflow."""
-        return max((version for version, held in self.stages.items() if held == stage), key=int, default=None)
+        return max((version for version, its_stage in self.stages.items() if its_stage == stage), key=int, default=None)
 
 
-def replay(records: Iterable[Transition]) -> Held:
+def recorded_state(records: Iterable[Transition]) -> RecordedState:
     """What the finished ones among the records add up to."""
-    held = Held()
+    recorded = RecordedState()
     for step in finished(records):
-        held.apply(step)
-    return held
+        recorded.apply(step)
+    return recorded
 
 
 def finished(records: Iterable[Transition]) -> Iterator[Transition]:

@@ -10,8 +10,8 @@ from eye_disease.common.errors import UserError
 from eye_disease.common.text import one_line
 from eye_disease.registry.history.mover import moving, unrecorded
 from eye_disease.registry.history.store import History
-from eye_disease.registry.history.transition import Transition, finished, missing_numbers, replay
-from eye_disease.registry.versions import ALIASES, Seen, StageError, look
+from eye_disease.registry.history.transition import Transition, finished, missing_numbers, recorded_state
+from eye_disease.registry.versions import ALIASES, RegistryState, StageError, read_registry
 
 HEADINGS = ("no", "UTC", "who", "kind", "version", "from", "to", "replaced", "files", "evidence", "reason")
 
@@ -32,15 +32,15 @@ def review(name: str) -> Review:
     """
     client = MlflowClient()
     notes = []
-    look(client, name)
+    read_registry(client, name)
     try:
         with moving(client, name) as mover:
-            records, seen = mover.records, mover.seen
+            records, registry = mover.records, mover.registry
     except StageError as error:
-        records, seen = History(client, name).records(), look(client, name)
+        records, registry = History(client, name).records(), read_registry(client, name)
         notes.append(f"The history could not be brought up to date: {error}")
-        notes += [_not_recorded(step) for step in unrecorded(records, seen)]
-    return Review(records, notes + _notes(records, seen))
+        notes += [_not_recorded(step) for step in unrecorded(records, registry)]
+    return Review(records, notes + _notes(records, registry))
 
 
 def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
@@ -49,20 +49,20 @@ def held_at(records: Sequence[Transition], when: datetime) -> list[str]:
     if not until:
         first = f"The first record is of {_time(records[0].started)}." if records else "There are no records."
         return [f"Nothing is known of {_time(when)}. {first}"]
-    held = replay(until)
-    said = []
+    recorded = recorded_state(until)
+    sentences = []
     for stage, alias in ALIASES.items():
-        version, pointed = held.holder(stage), held.aliases.get(alias)
-        said.append(f"{stage}: {_since(until, version, stage) if version else 'no version'}")
+        version, pointed = recorded.holder(stage), recorded.aliases.get(alias)
+        sentences.append(f"{stage}: {_since(until, version, stage) if version else 'no version'}")
         if pointed != version:
-            said.append(f"@{alias}: {f'version {pointed}' if pointed else 'no version'}, moved in MLflow's UI or API")
-    return said
+            sentences.append(f"@{alias}: {f'version {pointed}' if pointed else 'no version'}, moved in MLflow's UI or API")
+    return sentences
 
 
 def row(step: Transition) -> tuple[str, ...]:
     """A record's cells under HEADINGS."""
     state = "" if step.state == "done" else f"({step.state})"
-    mended = f"[completed by {step.mended} after the command was interrupted]" if step.mended else ""
+    recovered = f"[completed by {step.recovered} after the command was interrupted]" if step.recovered else ""
     noticed = f"[noticed {_time(step.seen)}]" if step.kind == "outside" and step.seen else ""
     return (
         str(step.number),
@@ -75,7 +75,7 @@ def row(step: Transition) -> tuple[str, ...]:
         ",".join(step.replaced) or "-",
         step.digest[:12] or "-",
         step.evidence or "-",
-        one_line(" ".join(filter(None, (state, step.reason, mended, noticed)))) or "-",
+        one_line(" ".join(filter(None, (state, step.reason, recovered, noticed)))) or "-",
     )
 
 
@@ -95,7 +95,7 @@ def read_time(text: str) -> datetime:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-def _notes(records: list[Transition], seen: Seen) -> list[str]:
+def _notes(records: list[Transition], registry: RegistryState) -> list[str]:
     gaps = missing_numbers(records)
     return [
         *(
@@ -105,17 +105,17 @@ def _notes(records: list[Transition], seen: Seen) -> list[str]:
         ),
         *(
             f"Stage and alias disagree: {disagreement}. Promoting the right version mends it."
-            for disagreement in seen.disagreements()
+            for disagreement in registry.disagreements()
         ),
     ]
 
 
 def _since(records: Sequence[Transition], version: str, stage: str) -> str:
     step = [step for step in finished(records) if (step.version, step.target) == (version, stage)][-1]
-    what = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {one_line(step.who)})"
+    sentence = f"version {version} since {_time(step.started)} (transition {step.number}, {step.kind} by {one_line(step.who)})"
     if step.kind != "outside" or step.seen is None:
-        return what
-    return f"{what}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"
+        return sentence
+    return f"{sentence}; made in MLflow's UI or API at that time or before, noticed {_time(step.seen)}"
 
 
 def _not_recorded(step: Transition) -> str:

@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
 
 from eye_disease.evaluation.breakdown import Breakdown
 from eye_disease.evaluation.figures import Figures, measure
 from eye_disease.evaluation.manifest import DataError
-from eye_disease.evaluation.paired import Paired
 from eye_disease.evaluation.parts import Answers
-from eye_disease.registry.gate.checks import Check, Judged, absolute, answer_problem, as_table, paired
+from eye_disease.registry.gate.checks import GateCheck, JudgedAnswers, absolute, answer_problem, as_table, paired
 from eye_disease.registry.gate.judge import comparable, judge_by_package, judge_by_photos
 from eye_disease.registry.gate.labelled_photos import LabelledPhotos
 from eye_disease.registry.gate.settings import GateSettings
@@ -28,33 +26,17 @@ CLASSES = ("a", "b")
 SETTINGS = GateSettings(min_photos=10, min_accuracy=0.7, min_macro_f1=0.7, min_recall=0.6, max_calibration_error=0.3)
 
 
-@pytest.mark.parametrize(("lost", "won"), [(10, 2), (5, 5), (0, 7), (1, 0), (40, 22)])
-def test_the_paired_test_is_the_exact_binomial_on_pairs_that_differ(lost: int, won: int) -> None:
-    before = np.array([True] * lost + [False] * won + [True] * 30 + [False] * 4)
-    now = np.array([False] * lost + [True] * won + [True] * 30 + [False] * 4)
-    found = Paired.of(before, now)
-    assert (found.lost, found.won) == (lost, won)
-    assert found.p_worse == pytest.approx(binom.sf(lost - 1, lost + won, 0.5))
-
-
-def test_the_paired_test_of_a_worked_example() -> None:
-    """Ten heads or more in twelve throws: (66 + 12 + 1) / 4096."""
-    found = Paired.of(np.arange(12) < 10, np.arange(12) >= 10)
-    assert found.p_worse == pytest.approx(79 / 4096)
-    assert Paired.of(np.ones(5, bool), np.ones(5, bool)).p_worse == 1
-
-
 def test_a_limit_itself_passes_and_what_is_no_number_does_not() -> None:
-    assert Check.at_most("loss", 0.95 - 0.90, 0.05, "GATE_X").passed
-    assert Check.at_least("share", 0.1 + 0.2, 0.3, "GATE_X").passed
-    assert not Check.at_least("share", float("nan"), 0.3, "GATE_X").passed
-    assert not Check.at_most("loss", float("nan"), 0.3, "GATE_X").passed
-    refused = Check.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
+    assert GateCheck.at_most("loss", 0.95 - 0.90, 0.05, "GATE_X").passed
+    assert GateCheck.at_least("share", 0.1 + 0.2, 0.3, "GATE_X").passed
+    assert not GateCheck.at_least("share", float("nan"), 0.3, "GATE_X").passed
+    assert not GateCheck.at_most("loss", float("nan"), 0.3, "GATE_X").passed
+    refused = GateCheck.at_least("accuracy", 0.61234, 0.75, "GATE_MIN_ACCURACY", 90)
     assert refused.reason == "accuracy is 0.6123 on 90 photos, but at least 0.75 is asked for (GATE_MIN_ACCURACY)"
 
 
 def test_the_table_shows_every_check_and_why_it_refuses() -> None:
-    lines = as_table([Check.at_most("latency", 5, 9, "X"), Check.fact("canary", "wrong", "right", "confidence is 0.1")])
+    lines = as_table([GateCheck.at_most("latency", 5, 9, "X"), GateCheck.fact("canary", "wrong", "right", "confidence is 0.1")])
     assert [line.split()[0] for line in lines] == ["check", "latency", "canary", "refused:"]
     assert lines[1].endswith("ok")
     assert lines[2].endswith("REFUSED")
@@ -88,7 +70,7 @@ def test_a_wrong_answer_is_told_from_a_right_one(answer: dict[str, Any], problem
     assert bool(answer_problem(answer, CLASSES)) == bool(problem)
 
 
-def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judged:
+def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> JudgedAnswers:
     """right: class -> (rightly answered, photos)."""
     probabilities, labels = [], []
     for code, (hits, photos) in enumerate(right.values()):
@@ -100,10 +82,10 @@ def _judged(right: dict[str, tuple[int, int]], confidence: float = 0.8) -> Judge
     figures = measure(scores, codes, tuple(right), np.full(len(codes), "x"))
     rows = pd.DataFrame({"label": np.array(tuple(right))[codes], "source": "x", "group": range(len(codes)), "grade": np.nan})
     breakdown = Breakdown.of(Answers(tuple(right), scores, rows.assign(age=np.nan, sex=np.nan)))
-    return Judged(scores, scores.argmax(axis=1) == codes, figures, breakdown)
+    return JudgedAnswers(scores, scores.argmax(axis=1) == codes, figures, breakdown)
 
 
-def _refused(checks: list[Check]) -> list[str]:
+def _refused(checks: list[GateCheck]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
@@ -147,36 +129,36 @@ def _photos(labels: str) -> LabelledPhotos:
 
 def test_changed_answers_are_listed_by_digest() -> None:
     photos, now = _photos("aaaabbbb"), [_answer(name) for name in "aabbbbab"]
-    found = judge_by_photos(photos, CLASSES, now, [_answer(name) for name in "abababbb"], replace(SETTINGS, min_photos=1))
-    assert found.changed is not None
-    assert found.changed[["photo", "change"]].to_numpy().tolist() == [
+    judgement = judge_by_photos(photos, CLASSES, now, [_answer(name) for name in "abababbb"], replace(SETTINGS, min_photos=1))
+    assert judgement.changed is not None
+    assert judgement.changed[["photo", "change"]].to_numpy().tolist() == [
         [f"{1:064x}"[:16], "won"],
         [f"{2:064x}"[:16], "lost"],
         [f"{4:064x}"[:16], "won"],
         [f"{6:064x}"[:16], "lost"],
     ]
-    assert "file" not in found.changed.columns
-    assert found.basis == f"8 labelled photos (set {photos.digest[:16]})"
+    assert "file" not in judgement.changed.columns
+    assert judgement.basis == f"8 labelled photos (set {photos.digest[:16]})"
 
 
 def test_production_may_have_its_classes_in_another_order() -> None:
     """The answers name the classes, so only the names count."""
     answers = [_answer(name) for name in "ab" * 6]
     turned = [dict(reversed(answer.items())) for answer in answers]
-    found = judge_by_photos(_photos("ab" * 6), CLASSES, answers, turned, SETTINGS)
-    assert found.changed is not None
-    assert len(found.changed) == 0
+    judgement = judge_by_photos(_photos("ab" * 6), CLASSES, answers, turned, SETTINGS)
+    assert judgement.changed is not None
+    assert len(judgement.changed) == 0
 
 
 def test_photos_nobody_can_read_are_counted_and_photos_only_the_candidate_fails_on_count_against_it() -> None:
     photos, good = _photos("ab" * 30), [_answer(name) for name in "ab" * 30]
     torn = [_unread("image_corrupt"), *good[1:]]
-    found = judge_by_photos(photos, CLASSES, torn, torn, SETTINGS)
-    assert _refused(found.checks) == []
-    (said,) = [check.value for check in found.checks if check.name == "unreadable photos"]
-    assert said == "1 of 60 photos (image_corrupt 1)"
-    assert found.candidate is not None
-    assert found.candidate.figures.accuracy.n == 59
+    judgement = judge_by_photos(photos, CLASSES, torn, torn, SETTINGS)
+    assert _refused(judgement.checks) == []
+    (unreadable,) = [check.value for check in judgement.checks if check.name == "unreadable photos"]
+    assert unreadable == "1 of 60 photos (image_corrupt 1)"
+    assert judgement.candidate is not None
+    assert judgement.candidate.figures.accuracy.n == 59
 
     assert _refused(judge_by_photos(photos, CLASSES, torn, good, SETTINGS).checks) == ["photos that it fails on"]
     failed = [_unread("internal_error"), *good[1:]]
@@ -196,11 +178,11 @@ def test_what_cannot_be_judged_is_an_error_and_no_verdict() -> None:
 
 def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> None:
     facts = ModelFacts.load(PACKAGE)
-    found = judge_by_package(facts, GateSettings())
-    assert _refused(found.checks) == []
+    judgement = judge_by_package(facts, GateSettings())
+    assert _refused(judgement.checks) == []
     figures = Figures.from_dict(facts.provenance["validation"])
     n = figures.accuracy.n
-    assert found.basis == f"the figures kept in the package ({n} validation photos), since no labelled photos were given"
+    assert judgement.basis == f"the figures kept in the package ({n} validation photos), since no labelled photos were given"
     worst, second = sorted(figures.recall, key=lambda name: figures.recall[name].value)[:2]
     between = (figures.recall[worst].value + figures.recall[second].value) / 2
     assert _refused(judge_by_package(facts, GateSettings(min_recall=between)).checks) == [f"recall of {worst}"]
@@ -211,7 +193,7 @@ def test_figures_kept_in_the_package_are_judged_where_there_are_no_photos() -> N
         judge_by_package(replace(facts, provenance={"validation": {"accuracy": 0.9}}), GateSettings())
 
 
-def _by_age(settings: GateSettings, worse: float) -> list[Check]:
+def _by_age(settings: GateSettings, worse: float) -> list[GateCheck]:
     """A version that answers every photo of the young rightly, and a share of those of the old."""
     photos = _photos("ab" * 200)
     old = np.arange(400) % 4 < 2
@@ -249,9 +231,9 @@ def test_gaps_kept_in_the_package_are_judged_too() -> None:
     rows = labelled(400)
     answers = answering(rows, np.where((rows["age"] >= 70).to_numpy()[:, None], np.eye(4)[0], 5 * seeing(rows)))
     facts = ModelFacts.load(PACKAGE)
-    kept = replace(facts, provenance=facts.provenance | Breakdown.of(answers).as_dict())
-    found = [check for check in judge_by_package(kept, GateSettings(max_group_gap=0.2)).checks if not check.passed]
-    assert [check.name for check in found] == ["fairness by age"]
+    recorded = replace(facts, provenance=facts.provenance | Breakdown.of(answers).as_dict())
+    refused = [check for check in judge_by_package(recorded, GateSettings(max_group_gap=0.2)).checks if not check.passed]
+    assert [check.name for check in refused] == ["fairness by age"]
 
 
 def test_kept_figures_come_back_as_they_were() -> None:

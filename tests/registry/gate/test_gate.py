@@ -74,8 +74,8 @@ def command(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     monkeypatch.setenv("INFERENCE_LOG_DIR", str(photos.parent / "records"))
 
     def run(version: str) -> None:
-        asked = ["register.py", "validate", "--name", MODEL, "--version", version, "--data", str(photos)]
-        monkeypatch.setattr("sys.argv", asked)
+        arguments = ["register.py", "validate", "--name", MODEL, "--version", version, "--data", str(photos)]
+        monkeypatch.setattr("sys.argv", arguments)
         register.main()
 
     return run
@@ -87,17 +87,17 @@ def test_a_worse_version_is_refused_with_reasons_and_evidence(
     with pytest.raises(SystemExit) as ended:
         command(MISTAKEN)
     assert ended.value.code == 1
-    said = capsys.readouterr().out
-    assert f"{MODEL} version {MISTAKEN}: REFUSED" in said
-    assert "paired test against Production: p = " in said
-    assert "loss of recall of cataract" in said
-    assert "recall of cataract is 0" in said
-    assert "refused: canary" not in said  # the package by itself is in order
+    output = capsys.readouterr().out
+    assert f"{MODEL} version {MISTAKEN}: REFUSED" in output
+    assert "paired test against Production: p = " in output
+    assert "loss of recall of cataract" in output
+    assert "recall of cataract is 0" in output
+    assert "refused: canary" not in output  # the package by itself is in order
 
     version = versions.get_model_version(MODEL, MISTAKEN)
     assert version.current_stage == "None"
     assert version.tags["gate"] == "refused"
-    assert all(f"refused: {reason}" in said for reason in version.tags["gate_reasons"].split("; "))
+    assert all(f"refused: {reason}" in output for reason in version.tags["gate_reasons"].split("; "))
     assert "Refused: " in version.description
 
     run = versions.get_run(version.tags["gate_evidence_run"])
@@ -115,12 +115,12 @@ def test_a_worse_version_is_refused_with_reasons_and_evidence(
     rows = pd.DataFrame(changed["data"], columns=changed["columns"])
     assert set(rows.loc[rows["change"] == "lost", "label"]) == {"cataract", "glaucoma"}
     assert rows["photo"].str.fullmatch("[0-9a-f]{16}").all()
-    kept = json.loads(_evidence(run.info.run_id, "gate/gate.json"))
-    assert kept["settings"]["max_recall_loss"] == 0.05
-    assert [check["value"] for check in kept["checks"] if check["name"] == "unreadable photos"] == [
+    evidence = json.loads(_evidence(run.info.run_id, "gate/gate.json"))
+    assert evidence["settings"]["max_recall_loss"] == 0.05
+    assert [check["value"] for check in evidence["checks"] if check["name"] == "unreadable photos"] == [
         "1 of 41 photos (format_unsupported 1)"
     ]
-    everything = version.description + "".join(map(str, (version.tags, kept, changed, run.data)))
+    everything = version.description + "".join(map(str, (version.tags, evidence, changed, run.data)))
     assert "Silva" not in everything + _evidence(run.info.run_id, "model_card.md")
 
 
@@ -132,16 +132,16 @@ def test_a_version_as_good_as_production_passes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command(EQUAL)
-    said = capsys.readouterr().out
-    assert f"{MODEL} version {EQUAL}: passed" in said
-    assert "p = 1 (0 lost, 0 won)" in said
-    assert "median latency, ms" in said
+    output = capsys.readouterr().out
+    assert f"{MODEL} version {EQUAL}: passed" in output
+    assert "p = 1 (0 lost, 0 won)" in output
+    assert "median latency, ms" in output
     assert versions.get_model_version(MODEL, EQUAL).tags["gate"] == "passed"
     assert versions.get_model_version(MODEL, EQUAL).current_stage == "None"
     assert not (photos.parent / "records").exists()  # checks are no traffic
 
     monkeypatch.setattr(
-        "eye_disease.registry.gate.gate._judge", lambda *asked: pytest.fail("labels are checked before any work is done")
+        "eye_disease.registry.gate.gate._judge", lambda *arguments: pytest.fail("labels are checked before any work is done")
     )
     (photos / "drusen").mkdir()
     shutil.copyfile(next((photos / "normal").glob("*_3*.webp")), photos / "drusen" / "1.webp")
@@ -214,9 +214,9 @@ def _until(true: Callable[[], bool]) -> None:
 
 def test_the_agreement_with_keras_is_recomputed_from_the_files(tmp_path: Path) -> None:
     version = _only_a_package(tmp_path)
-    found = agreement(version, recompute=True)
-    assert found.passed
-    assert found.value.endswith("apart, compared now")
+    check = agreement(version, recompute=True)
+    assert check.passed
+    assert check.value.endswith("apart, compared now")
     assert agreement(version, recompute=False).value.endswith("apart, as recorded when it was converted")
 
 
@@ -225,5 +225,5 @@ def test_another_litert_file_than_the_compared_one_is_refused(tmp_path: Path) ->
     shutil.copytree(PACKAGE, package)
     with (package / "classifier.tflite").open("ab") as file:
         file.write(b"\0")
-    found = agreement(FetchedVersion("m", "1", tmp_path), recompute=True)
-    assert "is not the one that was compared" in found.reason
+    check = agreement(FetchedVersion("m", "1", tmp_path), recompute=True)
+    assert "is not the one that was compared" in check.reason

@@ -14,9 +14,9 @@ def _photo(path: Path, content: str) -> None:
 def test_a_folder_with_a_subfolder_a_class(tmp_path: Path) -> None:
     for path, content in {"a/1.jpg": "x", "a/2.png": "y", "b/1.jpg": "z", "b/notes.txt": "w"}.items():
         _photo(tmp_path / path, content)
-    found = read_labelled(tmp_path)
-    assert sorted(found.rows["label"]) == ["a", "a", "b"]
-    assert found.codes(("b", "a")).tolist() == [1 if label == "a" else 0 for label in found.rows["label"]]
+    photos = read_labelled(tmp_path)
+    assert sorted(photos.rows["label"]) == ["a", "a", "b"]
+    assert photos.codes(("b", "a")).tolist() == [1 if label == "a" else 0 for label in photos.rows["label"]]
 
 
 def test_a_set_has_the_same_digest_wherever_it_lies(tmp_path: Path) -> None:
@@ -25,15 +25,15 @@ def test_a_set_has_the_same_digest_wherever_it_lies(tmp_path: Path) -> None:
         _photo(tmp_path / name / "b" / photo, "y")
     _photo(tmp_path / "three" / "a" / "1.jpg", "x")
     _photo(tmp_path / "three" / "c" / "1.jpg", "y")
-    one, two, three = (read_labelled(tmp_path / name).digest for name in ("one", "two", "three"))
-    assert one == two != three
+    first, second, third = (read_labelled(tmp_path / name).digest for name in ("one", "two", "three"))
+    assert first == second != third
 
 
 def test_copies_count_once_and_contradictory_labels_not_at_all(tmp_path: Path) -> None:
     for path, content in {"a/1.jpg": "x", "a/2.jpg": "x", "a/3.jpg": "both", "b/1.jpg": "both", "b/2.jpg": "y"}.items():
         _photo(tmp_path / path, content)
-    found = read_labelled(tmp_path)
-    assert (len(found.rows), found.twice, found.contradictory) == (2, 1, 2)
+    photos = read_labelled(tmp_path)
+    assert (len(photos.rows), photos.twice, photos.contradictory) == (2, 1, 2)
 
 
 def test_of_a_manifest_with_a_split_the_validation_photos_are_taken(tmp_path: Path) -> None:
@@ -41,8 +41,8 @@ def test_of_a_manifest_with_a_split_the_validation_photos_are_taken(tmp_path: Pa
         _photo(tmp_path / "photos" / f"{name}.jpg", name)
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("path,label,source,split\n1.jpg,a,s,val\n2.jpg,b,t,train\n3.jpg,b,t,val\n")
-    found = read_labelled(manifest, tmp_path / "photos")
-    assert sorted(zip(found.rows["label"], found.rows["source"], strict=True)) == [("a", "s"), ("b", "t")]
+    photos = read_labelled(manifest, tmp_path / "photos")
+    assert sorted(zip(photos.rows["label"], photos.rows["source"], strict=True)) == [("a", "s"), ("b", "t")]
     manifest.write_text("path,label,split\n1.jpg,a,train\n")
     with pytest.raises(DataError, match="no row of the split val"):
         read_labelled(manifest, tmp_path / "photos")

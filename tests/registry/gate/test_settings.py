@@ -15,10 +15,10 @@ def test_defaults_are_those_of_the_class_but_for_the_environment(monkeypatch: py
 
 def test_settings_are_read() -> None:
     env = {"GATE_DATA": "photos", "GATE_ENV_MANAGER": "local", "GATE_MIN_RECALL": "0.7", "GATE_RECOMPUTE_AGREEMENT": "no"}
-    found = GateSettings.from_env(env)
-    assert (found.data, found.env_manager, found.min_recall) == (Path("photos"), "local", 0.7)
-    assert found.recompute_agreement is False
-    assert found.max_group_gap is None
+    settings = GateSettings.from_env(env)
+    assert (settings.data, settings.env_manager, settings.min_recall) == (Path("photos"), "local", 0.7)
+    assert settings.recompute_agreement is False
+    assert settings.max_group_gap is None
     assert GateSettings.from_env({"GATE_MAX_GROUP_GAP": "0"}).max_group_gap == 0
 
 

@@ -6,9 +6,9 @@ import pytest
 from mlflow.entities import Run, RunData, RunInfo, RunStatus, RunTag
 
 from eye_disease.registry.history.mover import unrecorded
-from eye_disease.registry.history.transition import PREFIX, Transition, missing_numbers, replay
+from eye_disease.registry.history.transition import PREFIX, Transition, missing_numbers, recorded_state
 from eye_disease.registry.history.view import held_at, read_time, table
-from eye_disease.registry.versions import Seen, StageError
+from eye_disease.registry.versions import RegistryState, StageError
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -30,59 +30,66 @@ STORY = [
 
 
 def test_records_add_up() -> None:
-    assert replay(STORY[:2]).stages == {"1": "Production", "2": "Staging"}
-    assert replay(STORY[:2]).aliases == {"production": "1", "staging": "2"}
-    assert replay(STORY[:3]).stages == {"1": "Archived", "2": "Production"}
-    assert replay(STORY[:3]).aliases == {"production": "2"}
-    assert replay(STORY).stages == {"1": "Production", "2": "Archived"}
-    assert replay(STORY).holder("Staging") is None
-    assert replay([*STORY, _record(5, "1", "Production", "Archived", "archive")]).aliases == {}
+    assert recorded_state(STORY[:2]).stages == {"1": "Production", "2": "Staging"}
+    assert recorded_state(STORY[:2]).aliases == {"production": "1", "staging": "2"}
+    assert recorded_state(STORY[:3]).stages == {"1": "Archived", "2": "Production"}
+    assert recorded_state(STORY[:3]).aliases == {"production": "2"}
+    assert recorded_state(STORY).stages == {"1": "Production", "2": "Archived"}
+    assert recorded_state(STORY).holder("Staging") is None
+    assert recorded_state([*STORY, _record(5, "1", "Production", "Archived", "archive")]).aliases == {}
 
 
 def test_what_was_begun_or_undone_moved_nothing() -> None:
     for state in ("begun", "undone"):
-        assert replay([*STORY, _record(5, "3", "None", "Production", replaced=("1",), state=state)]) == replay(STORY)
+        assert recorded_state([*STORY, _record(5, "3", "None", "Production", replaced=("1",), state=state)]) == recorded_state(
+            STORY
+        )
 
 
 def test_what_mlflow_moved_is_taken_as_seen() -> None:
-    held = replay([*STORY, _record(5, "3", "None", "Production", "outside"), _record(6, "3", "", "@production", "outside")])
-    assert held.stages["1"] == held.stages["3"] == "Production"
-    assert held.holder("Production") == "3"
-    assert held.aliases == {"production": "3"}
-    held.apply(_record(7, "3", "@production", "", "outside"))
-    assert held.aliases == {}
+    recorded = recorded_state(
+        [*STORY, _record(5, "3", "None", "Production", "outside"), _record(6, "3", "", "@production", "outside")]
+    )
+    assert recorded.stages["1"] == recorded.stages["3"] == "Production"
+    assert recorded.holder("Production") == "3"
+    assert recorded.aliases == {"production": "3"}
+    recorded.apply(_record(7, "3", "@production", "", "outside"))
+    assert recorded.aliases == {}
 
 
 @pytest.mark.parametrize(
-    ("seen", "expected"),
+    ("registry", "expected"),
     [
-        (Seen({"1": "Production", "2": "Archived", "3": "None"}, {"production": "1"}, {}), []),
-        (Seen({"1": "Production"}, {"production": "1"}, {}), [("2", "Archived", "Deleted")]),
-        (Seen({"1": "None", "2": "Archived"}, {}, {}), [("1", "Production", "None"), ("1", "@production", "")]),
+        (RegistryState({"1": "Production", "2": "Archived", "3": "None"}, {"production": "1"}, {}), []),
+        (RegistryState({"1": "Production"}, {"production": "1"}, {}), [("2", "Archived", "Deleted")]),
+        (RegistryState({"1": "None", "2": "Archived"}, {}, {}), [("1", "Production", "None"), ("1", "@production", "")]),
         (
-            Seen({"1": "Production", "2": "Archived", "10": "Staging"}, {"production": "2", "staging": "10"}, {}),
+            RegistryState({"1": "Production", "2": "Archived", "10": "Staging"}, {"production": "2", "staging": "10"}, {}),
             [("10", "None", "Staging"), ("10", "", "@staging"), ("2", "", "@production")],
         ),
     ],
 )
 def test_differences_from_the_registry_become_records_that_add_up_to_it(
-    seen: Seen, expected: list[tuple[str, str, str]]
+    registry: RegistryState, expected: list[tuple[str, str, str]]
 ) -> None:
-    found = unrecorded(STORY, seen)
-    assert [(one.version, one.source, one.target) for one in found] == expected
-    assert all(one.kind == "outside" for one in found)
-    done = [*STORY, *(_record(5 + place, one.version, one.source, one.target, "outside") for place, one in enumerate(found))]
-    assert unrecorded(done, seen) == []
+    steps = unrecorded(STORY, registry)
+    assert [(step.version, step.source, step.target) for step in steps] == expected
+    assert all(step.kind == "outside" for step in steps)
+    done = [
+        *STORY,
+        *(_record(5 + place, step.version, step.source, step.target, "outside") for place, step in enumerate(steps)),
+    ]
+    assert unrecorded(done, registry) == []
 
 
 def test_an_outside_move_is_dated_by_the_registry() -> None:
     moved = START + timedelta(days=30)
-    (found,) = unrecorded(STORY, Seen({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
-    assert found.started == moved
+    (step,) = unrecorded(STORY, RegistryState({"1": "Production", "2": "Staging"}, {"production": "1"}, {"2": moved}))
+    assert step.started == moved
 
 
 @pytest.mark.parametrize(
-    ("when", "said"),
+    ("when", "sentences"),
     [
         ("2026-11-02T11:59Z", ["Nothing is known of 2026-11-02T11:59:00Z. The first record is of 2026-11-02T12:00:00Z."]),
         (
@@ -102,8 +109,8 @@ def test_an_outside_move_is_dated_by_the_registry() -> None:
         ),
     ],
 )
-def test_what_was_in_production_then(when: str, said: list[str]) -> None:
-    assert held_at(STORY, read_time(when)) == said
+def test_what_was_in_production_then(when: str, sentences: list[str]) -> None:
+    assert held_at(STORY, read_time(when)) == sentences
 
 
 def test_doubts_about_a_time_are_told() -> None:
@@ -112,9 +119,9 @@ def test_doubts_about_a_time_are_told() -> None:
         _record(5, "3", "None", "Production", "outside", seen=START + timedelta(days=9)),
         _record(6, "2", "", "@production", "outside"),
     ]
-    said = held_at(records, START + timedelta(days=20))
-    assert "made in MLflow's UI or API at that time or before, noticed 2026-11-10T12:00:00Z" in said[1]
-    assert said[2] == "@production: version 2, moved in MLflow's UI or API"
+    sentences = held_at(records, START + timedelta(days=20))
+    assert "made in MLflow's UI or API at that time or before, noticed 2026-11-10T12:00:00Z" in sentences[1]
+    assert sentences[2] == "@production: version 2, moved in MLflow's UI or API"
     assert held_at([], START) == ["Nothing is known of 2026-11-01T12:00:00Z. There are no records."]
 
 
@@ -124,7 +131,9 @@ def test_a_wrong_time_is_explained() -> None:
 
 
 def test_a_table_has_all_of_a_record() -> None:
-    heading, *_, last = table([*STORY, _record(5, "2", "Archived", "Staging", state="undone", mended="bob", digest="ab" * 32)])
+    heading, *_, last = table(
+        [*STORY, _record(5, "2", "Archived", "Staging", state="undone", recovered="bob", digest="ab" * 32)]
+    )
     assert heading.split() == ["no", "UTC", "who", "kind", "version", "from", "to", "replaced", "files", "evidence", "reason"]
     assert last.split()[:9] == [
         "5",

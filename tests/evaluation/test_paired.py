@@ -1,4 +1,4 @@
-"""Evidence that may be looked at after every label: its errors, its power, and where its values come from."""
+"""The paired test, and evidence that may be looked at after every label: its errors, its power, where its values come from."""
 
 from itertools import product
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from eye_disease.evaluation.anytime import (
+from eye_disease.evaluation.paired import (
     Outcomes,
+    Paired,
     interval,
     log_evidence_above,
     log_evidence_better,
@@ -17,6 +18,22 @@ from eye_disease.evaluation.anytime import (
 ALPHA = 0.05
 NEEDED = np.log(2 / ALPHA)
 RUNS, LABELS = 100, 2500
+
+
+@pytest.mark.parametrize(("lost", "won"), [(10, 2), (5, 5), (0, 7), (1, 0), (40, 22)])
+def test_the_paired_test_is_the_exact_binomial_on_pairs_that_differ(lost: int, won: int) -> None:
+    before = np.array([True] * lost + [False] * won + [True] * 30 + [False] * 4)
+    now = np.array([False] * lost + [True] * won + [True] * 30 + [False] * 4)
+    paired = Paired.of(before, now)
+    assert (paired.lost, paired.won) == (lost, won)
+    assert paired.p_worse == pytest.approx(binom.sf(lost - 1, lost + won, 0.5))
+
+
+def test_the_paired_test_of_a_worked_example() -> None:
+    """Ten heads or more in twelve throws: (66 + 12 + 1) / 4096."""
+    paired = Paired.of(np.arange(12) < 10, np.arange(12) >= 10)
+    assert paired.p_worse == pytest.approx(79 / 4096)
+    assert Paired.of(np.ones(5, bool), np.ones(5, bool)).p_worse == 1
 
 
 def _paired_paths(won: float, lost: float, margin: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,8 +103,8 @@ def test_without_common_photos_it_errs_as_rarely_and_still_finds_a_difference(
         theirs = rng.binomial(10, challenger, days).cumsum()
         seen = np.arange(1, days + 1)
         paths = [
-            (log_evidence_better(one, 0.0), log_evidence_worse(one, 0.0))
-            for one in (
+            (log_evidence_better(outcomes, 0.0), log_evidence_worse(outcomes, 0.0))
+            for outcomes in (
                 Outcomes(champion=(90 * n - a, a), challenger=(10 * n - b, b))
                 for n, a, b in zip(seen, ours, theirs, strict=True)
             )

@@ -1,4 +1,4 @@
-"""Which names a model may have."""
+"""Which names a model may be registered under."""
 
 from pathlib import Path
 
@@ -9,8 +9,7 @@ from eye_disease.common.mlflow_client import quoted
 from eye_disease.common.paths import BUNDLED_PACKAGE
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores
-from eye_disease.registry.names import check_name
-from eye_disease.registry.register import register_package
+from eye_disease.registry.register import check_name, register_package
 
 FOLLOWED = ["eye-disease-classifier", "a'b", "Olho é bom", "Œil (2)", "眼科", "a_b.c", "R&D, 2+1", "7"]
 

@@ -27,7 +27,7 @@ from benchmarks.figures import table
 from benchmarks.machine import machine_lines, write_section
 from benchmarks.run_length import WINDOWS_A_YEAR, YEARS, CountedRecords, alarms, factors, factors_without_drift
 from eye_disease.profiles.columns import numbers
-from eye_disease.profiles.shifts import Counts, ShiftTests
+from eye_disease.profiles.count_tests import Counts, ShiftTests
 from eye_disease.verdict.lasting import SCALES, LastingDrift
 from eye_disease.verdict.limits import DriftLimits
 from tests.support.drift_records import CLASSES, make_records

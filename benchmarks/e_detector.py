@@ -7,7 +7,7 @@ window is the likelihood ratio of a Gaussian score; the average over streams and
 
 import numpy as np
 
-from eye_disease.profiles.shifts import Counts, Scores
+from eye_disease.profiles.count_tests import Counts, Scores
 
 STRENGTHS = np.array([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0])
 """Shifts of a window's mean that are bet on, in its standard errors."""

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.profiles.columns import column, numbers
+from eye_disease.profiles.count_tests import Counts
 from eye_disease.profiles.critical_values import SHARES
 from eye_disease.profiles.layout import Layout
-from eye_disease.profiles.shifts import Counts
 from eye_disease.verdict.lasting import MAX_WINDOWS, SCALES, LastingDrift
 from eye_disease.verdict.limits import DriftLimits
 

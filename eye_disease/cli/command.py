@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
-from eye_disease.cli.surroundings import find_stack, why_not_there
+from eye_disease.cli.context import find_stack, why_not_there
 from eye_disease.common.errors import EyeDiseaseError, TrackingUnavailableError
 from eye_disease.common.mlflow_client import is_unanswered, unanswered
 from eye_disease.common.secrets import hide_everywhere, hide_secrets

@@ -20,13 +20,13 @@ from eye_disease.comparison.decision import CompareLimits
 from eye_disease.comparison.report import text, write_comparison
 from eye_disease.monitoring.exporter import start_exporter
 from eye_disease.monitoring.job import DriftJob, Outcome
+from eye_disease.monitoring.live_table import watch
 from eye_disease.monitoring.mlflow_writer import MlflowWriter
 from eye_disease.monitoring.references import ProductionWindow
 from eye_disease.monitoring.replay import replay
 from eye_disease.monitoring.schedule import parse_interval, run_every, stop_on_signals
 from eye_disease.monitoring.settings import MonitoringSettings
 from eye_disease.monitoring.version_state import Memories
-from eye_disease.monitoring.watch import watch
 from eye_disease.records.labels import LabelBook
 from eye_disease.records.storage import Storage
 from eye_disease.records.store import find_stores

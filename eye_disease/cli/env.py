@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from eye_disease.cli import command
+from eye_disease.cli.context import for_other_programs
 from eye_disease.cli.parser import Parser
-from eye_disease.cli.surroundings import for_other_programs
 from eye_disease.common.errors import UserError
 
 

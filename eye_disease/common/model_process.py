@@ -11,7 +11,7 @@ from typing import Any
 
 from eye_disease.common.errors import UserError
 
-_ASK_MODEL = Path(__file__).with_name("ask_model.py")
+_WORKER = Path(__file__).with_name("model_worker.py")
 _NOT_INHERITED = (
     "INFERENCE_LOG_REQUIRED",
     "MAX_REQUEST_ROWS",
@@ -71,7 +71,7 @@ def _run(arguments: list[str], stdin: bytes, timeout_seconds: float) -> dict[str
     with tempfile.TemporaryDirectory() as scratch:
         try:
             done = subprocess.run(
-                [sys.executable, "-P", str(_ASK_MODEL), *arguments],
+                [sys.executable, "-P", str(_WORKER), *arguments],
                 input=stdin,
                 cwd=scratch,
                 env=environment(Path(scratch) / "records"),

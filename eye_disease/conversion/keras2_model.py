@@ -184,8 +184,8 @@ class _Graph:
 
     def _ends(self, ends: list[Any]) -> Any:
         listed = [ends] if isinstance(ends[0], str) else ends
-        found = [self._tensors[reference[0], reference[1]][reference[2]] for reference in listed]
-        return found[0] if len(found) == 1 else found
+        tensors = [self._tensors[reference[0], reference[1]][reference[2]] for reference in listed]
+        return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _is_operation(layer: Config) -> bool:

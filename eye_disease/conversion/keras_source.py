@@ -102,8 +102,8 @@ def _of_keras2(source: Path, folder: Path, objects: dict[str, object], version: 
     command += [str(layers_file.resolve())] if layers_file else []
     subprocess.run(command, cwd=IMPORT_ROOT, capture_output=True, text=True, check=True)
     model = read_keras2(folder / MODEL, objects)
-    with np.load(folder / ANSWERS) as said:
-        expected, given = said["answers"], np.asarray(model(said["photos"], training=False))
+    with np.load(folder / ANSWERS) as stored:
+        expected, given = stored["answers"], np.asarray(model(stored["photos"], training=False))
     difference = float(np.abs(given - expected).max() / max(1.0, np.abs(expected).max()))
     if not difference <= MAX_DIFFERENCE:
         raise ModelError(f"built anew in Keras 3 it answers otherwise (by {difference:.2g})")

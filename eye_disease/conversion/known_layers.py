@@ -30,8 +30,8 @@ def known_objects(framework: ModuleType) -> dict[str, Any]:
     objects = {name: getattr(framework.layers, plain) for name, plain in PLAIN.items()}
     objects |= dict.fromkeys(_INITIALIZERS, framework.initializers.VarianceScaling)
     for name, module in OF_APPLICATIONS.items():
-        found = getattr(importlib.import_module(f"{framework.__name__}.src.applications.{module}"), name, None)
-        objects |= {name: found} if found else {}
+        layer = getattr(importlib.import_module(f"{framework.__name__}.src.applications.{module}"), name, None)
+        objects |= {name: layer} if layer else {}
     swish = framework.activations.swish if hasattr(framework.activations, "swish") else framework.activations.silu
     return objects | {"swish": swish, "relu6": _relu6(framework), "hard_swish": _hard_swish(framework)}
 

@@ -39,10 +39,10 @@ def add_network(
     model = load_keras(source)
     check_shape(model, facts.classes, facts.recipe.input_size)
     anatomy = dissect(model)
-    kept = package / f"classifier{source.suffix}"
-    shutil.copyfile(source, kept)
+    copied = package / f"classifier{source.suffix}"
+    shutil.copyfile(source, copied)
     if objects_file(source).is_file():
-        shutil.copyfile(objects_file(source), objects_file(kept))
+        shutil.copyfile(objects_file(source), objects_file(copied))
     converted = runtime != "keras" and _convert(package, model, facts.recipe.input_size, runtime == "litert", examples)
     facts = replace(
         facts,

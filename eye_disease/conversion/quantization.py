@@ -49,7 +49,9 @@ def quantized(saved_model: str, examples: np.ndarray) -> bytes:
 
     plain = tf.lite.TFLiteConverter.from_saved_model(saved_model).convert()
     tensors = Interpreter(model_content=plain).get_tensor_details()
-    in_float = [one["name"] for one in tensors if len(one["shape"]) != 4 or one["shape"][1] * _NARROW > examples.shape[1]]
+    in_float = [
+        tensor["name"] for tensor in tensors if len(tensor["shape"]) != 4 or tensor["shape"][1] * _NARROW > examples.shape[1]
+    ]
     converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     converter.optimizations, converter.representative_dataset = [tf.lite.Optimize.DEFAULT], inputs
     # The converter itself quantizes all or nothing; its debugger leaves out what it is told to.

@@ -1,7 +1,7 @@
 """What an alarm starts beside telling people: a command of the user's, and the roll back of a version that is at fault.
 
 <folder>/<id>/request.json   what is to be done, and why
-<folder>/<id>/begun.json     and ended.json: see `eye_disease.monitoring.launch`
+<folder>/<id>/begun.json     and ended.json: see `eye_disease.monitoring.run_command`
 <folder>/<id>/output.log     all that the command printed
 <folder>/<id>/closed.json    what came of it, once it was reported
 <folder>/<step>.lock         held while a command of this kind runs
@@ -27,7 +27,7 @@ from eye_disease.common.errors import TrackingUnavailableError
 from eye_disease.common.paths import IMPORT_ROOT
 from eye_disease.common.secrets import hide_secrets
 from eye_disease.common.text import clean, one_line
-from eye_disease.monitoring import launch
+from eye_disease.monitoring import run_command
 from eye_disease.monitoring.action_rules import Request, Step
 from eye_disease.records.state_file import StateFileError, read_bytes, set_aside
 from eye_disease.records.storage import Storage
@@ -119,8 +119,8 @@ class Actions:
     def _launch(self, request: Request, how: Literal["background", "wait"]) -> bool:
         """Whether it has begun; if not, the next run of the job tries again."""
         folder, lock = self._folder / request.id, self._folder / f"{request.step}.lock"
-        # -P: the modules beside launch.py are no part of it.
-        command = [sys.executable, "-P", launch.__file__, str(folder), str(lock), how]
+        # -P: the modules beside run_command.py are no part of it.
+        command = [sys.executable, "-P", run_command.__file__, str(folder), str(lock), how]
         with (folder / "output.log").open("ab") as log:
             run = json.dumps(self._run(request)).encode()
             process = subprocess.run(command, input=run, stdout=log, stderr=log, check=False)
@@ -129,7 +129,7 @@ class Actions:
         return process.returncode == 0
 
     def _run(self, request: Request) -> dict[str, Any]:
-        """As `launch.py` reads it."""
+        """As `run_command.py` reads it."""
         raised = {"RAISED_MODEL": request.model, "RAISED_VERSION": request.version, "RAISED_REASON": request.reason}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         return {

@@ -31,7 +31,7 @@ from eye_disease.monitoring.spool import Spool
 from eye_disease.monitoring.version_state import Memories, VersionMemory
 from eye_disease.monitoring.window import read_window
 from eye_disease.profiles.layout import Layout
-from eye_disease.records.copies import original_of
+from eye_disease.records.copied_logs import original_of
 from eye_disease.records.ingest import ingest
 from eye_disease.records.state_file import StateFileError
 from eye_disease.records.storage import Storage

@@ -56,7 +56,9 @@ def cropped(square: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(detail.resize((side, side), Image.Resampling.BICUBIC))
 
 
-DEGRADATIONS: dict[str, Degradation] = {one.__name__: one for one in (blurred, darkened, overexposed, hazed, occluded, cropped)}
+DEGRADATIONS: dict[str, Degradation] = {
+    function.__name__: function for function in (blurred, darkened, overexposed, hazed, occluded, cropped)
+}
 """Every way, by name"""
 
 HAZE = hazed.__name__

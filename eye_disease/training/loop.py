@@ -164,14 +164,14 @@ class _Keeper(keras.callbacks.Callback):
         raw = [variable.numpy() for variable in self.model.trainable_variables]
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         reached = self._measure(epoch, float((logs or {})["loss"]))
-        if reached.score >= max((one.score for one in self._history), default=0):
+        if reached.score >= max((past.score for past in self._history), default=0):
             # The layers alone: the optimizer, three times their size, is for going on only.
             _save(finished(self.model, self._validation.has_other), self._work / BEST)
         for variable, value in zip(self.model.trainable_variables, raw, strict=True):
             variable.assign(value)
         self._history.append(reached)
         temporary = self._work / f"{HISTORY}.new"
-        temporary.write_text(json.dumps([asdict(one) for one in self._history], indent=1))
+        temporary.write_text(json.dumps([asdict(past) for past in self._history], indent=1))
         temporary.replace(self._work / HISTORY)
         self._report(reached)
         best = max(range(len(self._history)), key=lambda i: self._history[i].score)

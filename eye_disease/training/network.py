@@ -26,10 +26,10 @@ def build(base: str, classes: int, size: int, frozen: float, fold: bool = False)
     Raises UserError for a base that cannot be used.
     """
     network = of_size(load_keras(Path(base)), size) if is_file(base) else _application(base, size)
-    features, held = network.outputs[0], {}
+    features, trained_heads = network.outputs[0], {}
     if len(features.shape) == 2:
         anatomy = dissect(network)
-        features, held = anatomy.feature_map, {LOGITS: anatomy.dense, OTHER_FINDING: anatomy.other_finding}
+        features, trained_heads = anatomy.feature_map, {LOGITS: anatomy.dense, OTHER_FINDING: anatomy.other_finding}
     if features is None or len(features.shape) != 4:
         raise UserError(f"{base} has no feature map under a mean pooling. Expected a convolutional network.")
     body = keras.Model(network.inputs[0], features)
@@ -40,7 +40,7 @@ def build(base: str, classes: int, size: int, frozen: float, fold: bool = False)
     heads = [keras.layers.Dense(width, name=name) for name, width in widths.items()]
     model = keras.Model(body.inputs[0], keras.layers.Concatenate(name="heads")([head(dropped) for head in heads]))
     for head in heads:
-        before = held.get(head.name)
+        before = trained_heads.get(head.name)
         if before is not None and before.kernel.shape == head.kernel.shape and before.use_bias:
             head.set_weights(before.get_weights())
     for layer in model.layers[: int(frozen * len(model.layers))]:
@@ -69,14 +69,14 @@ def blended(network: keras.Model, file: Path, share: float) -> keras.Model:
     """
     other = of_size(load_keras(file), network.inputs[0].shape[1])
     other = other if _is_normalised(network) else folded(other)
-    held = {layer.name: layer.get_weights() for layer in other.layers if layer.weights}
-    found = [
-        layer for layer in network.layers if layer.weights and _shapes(layer.get_weights()) == _shapes(held.get(layer.name))
+    others = {layer.name: layer.get_weights() for layer in other.layers if layer.weights}
+    shared = [
+        layer for layer in network.layers if layer.weights and _shapes(layer.get_weights()) == _shapes(others.get(layer.name))
     ]
-    if not found:
+    if not shared:
         raise UserError(f"{file} shares no layer with the trained network. Expected the network that the training came from.")
-    for layer in found:
-        pairs = zip(layer.get_weights(), held[layer.name], strict=True)
+    for layer in shared:
+        pairs = zip(layer.get_weights(), others[layer.name], strict=True)
         layer.set_weights([own + share * (far - own) for own, far in pairs])
     return network
 

@@ -73,8 +73,8 @@ class PackagedNetwork:
             return {name: array for name, array in given.items() if name != "feature_map"}
 
         with ThreadPoolExecutor(self._cores) as executor:
-            found = list(executor.map(run, items))
-        return {name: np.stack([one[name] for one in found]) for name in found[0]}
+            outputs = list(executor.map(run, items))
+        return {name: np.stack([output[name] for output in outputs]) for name in outputs[0]}
 
 
 def _with_seeds(paths: pd.Series, seed: int) -> Iterable[tuple[str, np.random.Generator]]:

@@ -84,13 +84,13 @@ def finish(
             statistics = fit_safety(packaged, training, validation, learned, seen, statistics)
         answers = _answers(package, canary, facts, statistics, [folder / path for path in validation.rows["path"]])
         facts = replace(facts, promise=promised(answers, validation.rows, facts, targets))
-        final = [one | {"decision": decide(one, facts)} for one in answers]
+        final = [answer | {"decision": decide(answer, facts)} for answer in answers]
         breakdown = Breakdown.of(LabelledAnswers.of_rows(facts.classes, final, validation.rows))
         facts = replace(facts, provenance=facts.provenance | breakdown.as_dict())
         facts = seal(package, facts, statistics, canary)
         if len(final) >= SMALLEST_REFERENCE:
             stamp = {"timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
-            records = pa.Table.from_pylist([stamp | one for one in final])
+            records = pa.Table.from_pylist([stamp | answer for answer in final])
             Reference.build(records, facts.classes, "validation", facts.name).save(package / REFERENCE_FILE)
         output.mkdir(parents=True, exist_ok=True)
         for path in package.iterdir():
@@ -134,17 +134,17 @@ def _answers(package: Path, canary: Path, facts: ModelFacts, statistics: Statist
     shutil.copyfile(canary, package / CANARY_PHOTO)
     settings = replace(ServingSettings.from_env({}), max_image_bytes=2**31, max_image_pixels=MAX_PIXELS)
     classifier = Classifier(package, UNREGISTERED_VERSION, settings)
-    answered = (classifier.classify(path.read_bytes()) for path in paths)
-    answers = [one.answer | one.facts for one in answered]
-    if failed := {one["error"] for one in answers if one["error"]}:
+    classified = (classifier.classify(path.read_bytes()) for path in paths)
+    answers = [answered.answer | answered.facts for answered in classified]
+    if failed := {answer["error"] for answer in answers if answer["error"]}:
         raise ValueError(f"The package cannot answer its validation photos: {'; '.join(sorted(failed))}")
     return answers
 
 
 def promised(answers: list[dict[str, Any]], rows: pd.DataFrame, facts: ModelFacts, targets: Targets) -> Promise:
     """What can be promised of the answers to the photos of `rows`."""
-    predicted, labels = np.array([one["predicted_class"] for one in answers]), rows["label"].to_numpy(str)
-    reported = [report_score(one) if decide(one, facts) == "report" else -np.inf for one in answers]
+    predicted, labels = np.array([answer["predicted_class"] for answer in answers]), rows["label"].to_numpy(str)
+    reported = [report_score(answer) if decide(answer, facts) == "report" else -np.inf for answer in answers]
     grade = rows["grade"].to_numpy(float) if "grade" in rows else np.full(len(rows), np.nan)
     serious = (labels != HEALTHY) & ~(grade < SERIOUS_GRADE) & (HEALTHY in facts.classes)
     return select(

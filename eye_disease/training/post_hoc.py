@@ -59,14 +59,14 @@ def fit_familiarity(training: np.ndarray, sources: np.ndarray, validation: np.nd
     if len(rest) >= MIN_SOURCE or not groups:
         groups.append(rest if len(rest) >= MIN_SOURCE else training)
     fitted = [LedoitWolf().fit(group) for group in groups]
-    found = Statistics(
-        source_means=np.stack([one.location_ for one in fitted]),
-        source_precisions=np.stack([np.linalg.inv(one.covariance_ + NOISE_WEIGHT * noise) for one in fitted]),
+    statistics = Statistics(
+        source_means=np.stack([source.location_ for source in fitted]),
+        source_precisions=np.stack([np.linalg.inv(source.covariance_ + NOISE_WEIGHT * noise) for source in fitted]),
     )
-    distances = source_distance(validation, found)
+    distances = source_distance(validation, statistics)
     limit = np.quantile(distances, 1 - FLAGGED_SHARE)
     familiar = np.quantile(distances, 1 - UNFAMILIAR_SHARE) / limit
-    return replace(found, ood_limit=limit, familiar_limit=familiar)
+    return replace(statistics, ood_limit=limit, familiar_limit=familiar)
 
 
 def fit_quality(good: np.ndarray, ruined: np.ndarray, validation: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -101,4 +101,4 @@ def fit_other_finding(without: np.ndarray, other: np.ndarray) -> OtherFinding:
 def fit_second_disease(probabilities: np.ndarray, classes: tuple[str, ...]) -> float:
     """The second largest probability of a disease, of (N, C), that SECOND_SHARE of validation photos (of one class) reach."""
     columns = (dict(zip((f"prob_{name}" for name in classes), row, strict=True)) for row in probabilities)
-    return float(np.quantile([second_disease(one, classes) for one in columns], 1 - SECOND_SHARE))
+    return float(np.quantile([second_disease(answer, classes) for answer in columns], 1 - SECOND_SHARE))

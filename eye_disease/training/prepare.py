@@ -55,8 +55,8 @@ def prepare_photos(
     remarks = _left_out(rows.attrs.get(LEFT_OUT, {}), work)
     if problems:
         path, problem = next(iter(problems.items()))
-        said = f"{len(problems)} of {len(everything)} photos cannot be read, the first: {path}: {problem}"
-        remarks.append(_drop_or_refuse(said, drop_bad))
+        fault = f"{len(problems)} of {len(everything)} photos cannot be read, the first: {path}: {problem}"
+        remarks.append(_drop_or_refuse(fault, drop_bad))
         rows, more = rows[~rows["path"].isin(problems)], more[~more["path"].isin(problems)]
     pairs = find_duplicates(rows, [Fingerprint.of(squares[place]) for place in rows.index])
     pairs.drop(columns=["first", "second"]).to_csv(work / DUPLICATES, index=False)
@@ -65,14 +65,14 @@ def prepare_photos(
             f"{len(pairs)} pairs of near-duplicate photos ({pairs['identical'].sum()} identical): {work / DUPLICATES}."
         )
     if len(bad := contradicting(pairs)):
-        said = f"{len(bad)} photos have two labels, the first: {bad['path_1'].iloc[0]} and {bad['path_2'].iloc[0]}"
-        remarks.append(_drop_or_refuse(said, drop_bad))
+        fault = f"{len(bad)} photos have two labels, the first: {bad['path_1'].iloc[0]} and {bad['path_2'].iloc[0]}"
+        remarks.append(_drop_or_refuse(fault, drop_bad))
         contradictory = np.unique(bad[["first", "second"]].to_numpy(int))
     else:
         contradictory = np.array([], int)
     rows, remarks = _split(rows, pairs, remarks, validation_share, seed, contradictory)
     manifest.check(rows, classes)
-    remarks += [f"Warning: {said}" for said in warnings_of(rows)]
+    remarks += [f"Warning: {fault}" for fault in warnings_of(rows)]
     manifest.refuse_crossing(pd.concat([rows, more]))
     pd.concat([rows, more]).to_csv(work / USED, index=False)
     return Preparation(Photos(rows, squares, classes, recipe, more), remarks)
@@ -119,7 +119,7 @@ def _split(
     return manifest.split(rows, share, seed), remarks
 
 
-def _drop_or_refuse(said: str, drop_bad: bool) -> str:
+def _drop_or_refuse(fault: str, drop_bad: bool) -> str:
     if not drop_bad:
-        raise DataError(f"{said}. Correct the set, or leave them out with --drop-bad.")
-    return f"{said}. Left out."
+        raise DataError(f"{fault}. Correct the set, or leave them out with --drop-bad.")
+    return f"{fault}. Left out."

@@ -186,8 +186,8 @@ def _blended(training: Training) -> Path:
 def _check_options(training: Training) -> None:
     """Keep the options with the work; raise UserError where the folder holds a training with others."""
     path, asked = training.work / OPTIONS, training.options()
-    if (training.work / LAST).is_file() and path.is_file() and (held := json.loads(path.read_text())) != asked:
-        changed = [f"{name}: {held.get(name)} -> {value}" for name, value in asked.items() if held.get(name) != value]
+    if (training.work / LAST).is_file() and path.is_file() and (before := json.loads(path.read_text())) != asked:
+        changed = [f"{name}: {before.get(name)} -> {value}" for name, value in asked.items() if before.get(name) != value]
         raise UserError(
             f"{training.work} holds a training with other options ({', '.join(changed)}). "
             "Give the same options to resume it, or another --work folder to start anew."

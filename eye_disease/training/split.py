@@ -78,7 +78,7 @@ def _validation(rows: pd.DataFrame, share: float, seed: int) -> np.ndarray:
     """Positions of the photos to validate on: about `share` of them, of every class some where it has groups for both sides."""
     groups_of_rarest = int(rows.groupby("label")["group"].nunique().min())
     folds = StratifiedGroupKFold(max(2, min(round(1 / share), groups_of_rarest)), shuffle=True, random_state=seed)
-    found = [validation for _, validation in folds.split(rows, rows["label"], rows["group"])]
+    candidates = [validation for _, validation in folds.split(rows, rows["label"], rows["group"])]
     labels = rows["label"].to_numpy(str)
-    fitting = (one for one in found if set(labels[one]) == set(np.delete(labels, one)) == set(labels))
-    return next(fitting, found[0])
+    fitting = (fold for fold in candidates if set(labels[fold]) == set(np.delete(labels, fold)) == set(labels))
+    return next(fitting, candidates[0])

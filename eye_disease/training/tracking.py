@@ -80,10 +80,10 @@ def draw(finished: Finished, history: list[Epoch], photos: Photos, folder: Path)
     if breakdown := Breakdown.from_dict(finished.facts.provenance):
         plot_separations(breakdown.within, folder / "within_source.png")
     if history:
-        losses = {name: [getattr(one, name) for one in history] for name in ("training_loss", "validation_loss")}
+        losses = {name: [getattr(epoch, name) for epoch in history] for name in ("training_loss", "validation_loss")}
         plot_curves(losses, folder / "losses.png")
         reached = ("accuracy", "macro_f1", "macro_auroc")
-        plot_curves({name: [getattr(one, name) for one in history] for name in reached}, folder / "validation.png")
+        plot_curves({name: [getattr(epoch, name) for epoch in history] for name in reached}, folder / "validation.png")
     answers = finished.probabilities.argmax(axis=1)
     confidence = finished.probabilities.max(axis=1)
     wrong = np.flatnonzero((answers != validation.labels) & (validation.sources != FEEDBACK))

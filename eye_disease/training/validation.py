@@ -61,15 +61,15 @@ def within_sources(scores: np.ndarray, labels: np.ndarray, sources: np.ndarray) 
     scores: logits, (N, C); labels: int (N,); sources: str (N,). nan where no source has two classes. A camera cannot tell
     classes apart here, as it can in a figure over all sources.
     """
-    found = []
+    means = []
     for source in np.unique(sources):
         inside = sources == source
-        held = np.flatnonzero(np.bincount(labels[inside]) >= MIN_PHOTOS)
+        enough = np.flatnonzero(np.bincount(labels[inside]) >= MIN_PHOTOS)
         pairs = [
             roc_auc_score(labels[chosen] == first, scores[chosen, first] - scores[chosen, second])
-            for first, second in itertools.combinations(held, 2)
+            for first, second in itertools.combinations(enough, 2)
             if (chosen := inside & np.isin(labels, (first, second))).any()
         ]
         if pairs:
-            found.append(np.mean(pairs))
-    return float(np.mean(found)) if found else float("nan")
+            means.append(np.mean(pairs))
+    return float(np.mean(means)) if means else float("nan")

@@ -13,9 +13,9 @@ from typing import Self
 import numpy as np
 from scipy.special import ndtri
 
+from eye_disease.profiles.count_tests import Counts, ShiftTests
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.reference import Reference
-from eye_disease.profiles.shifts import Counts, ShiftTests
 from eye_disease.profiles.tally import Tally
 from eye_disease.verdict.check import Check
 from eye_disease.verdict.limits import DriftLimits

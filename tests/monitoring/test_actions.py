@@ -250,7 +250,7 @@ def test_what_cannot_be_launched_is_tried_again_by_the_next_run(
     made = actions(command="pass")
     made.ask(REQUEST)
     with monkeypatch.context() as patch:
-        patch.setattr("eye_disease.monitoring.launch.__file__", "/no/such/launch.py")
+        patch.setattr("eye_disease.monitoring.run_command.__file__", "/no/such/run_command.py")
         assert list(made.advance(lambda model, version: True)) == []
     assert "was not started" in caplog.text
     assert _states(_settled(made)) == [("command", "started"), ("command", "done")]

@@ -18,10 +18,10 @@ from eye_disease.monitoring.alarm import AlarmState
 from eye_disease.monitoring.exporter import LogCollector
 from eye_disease.monitoring.job import Outcome
 from eye_disease.monitoring.judged_window import Findings
+from eye_disease.monitoring.live_table import watch
 from eye_disease.monitoring.publish import action_alert, action_batch, make_alert, make_batch
 from eye_disease.monitoring.report import REPORT_FILE, make_report
 from eye_disease.monitoring.version_state import PastWindow
-from eye_disease.monitoring.watch import watch
 from eye_disease.profiles.layout import EMBEDDING, Layout
 from eye_disease.profiles.profile import Profile
 from eye_disease.profiles.reference import Reference

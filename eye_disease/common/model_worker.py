@@ -1,10 +1,11 @@
 """Loads an MLflow model folder as a server would, and prints what it answers as JSON.
 
-    python -P ask_model.py FOLDER < PHOTO      {"answer": {...}}: its answer to an image file
-    python -P ask_model.py FOLDER --canary     {"differences": [...]}: how it answers the canary photo in its package otherwise
-                                               than its package says, a sentence each
-    python -P ask_model.py FOLDER --heatmaps < [FILE, ...]
-                                               {"heatmaps": [...]}: a PNG as base64 for each file, null where there is none
+    python -P model_worker.py FOLDER < PHOTO
+        {"answer": {...}}: its answer to an image file
+    python -P model_worker.py FOLDER --canary
+        {"differences": [...]}: how it answers the canary photo in its package otherwise than its package says, a sentence each
+    python -P model_worker.py FOLDER --heatmaps < [FILE, ...]
+        {"heatmaps": [...]}: a PNG as base64 for each file, null where there is none
 
 or {"error": "..."} where it cannot be loaded or fails. Run by its path and with -P (`model_process.py` does), so that nothing
 of this project can be imported but what the model brings: its own `model_code`, of whatever release that is.

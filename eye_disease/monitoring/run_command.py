@@ -1,7 +1,8 @@
 """Runs one command that an alarm has started, on its own and to its end.
 
-Run as `python -P launch.py FOLDER LOCK background|wait`, with the command on its standard input as `actions.py` writes it. It
-needs only the standard library, so that it is up at once. No shell sees the command, which gets `input` on its standard input.
+Run as `python -P run_command.py FOLDER LOCK background|wait`, with the command on its standard input as `actions.py` writes it.
+It needs only the standard library, so that it is up at once. No shell sees the command, which gets `input` on its standard
+input.
 While it runs, LOCK is held, by it too: two never run at a time, and the kernel frees the lock of whatever is killed.
 
 FOLDER/begun.json   process id (it leads a process group) and time; with it the command is never started again

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eye_disease.monitoring.watch import table, watch
+from eye_disease.monitoring.live_table import table, watch
 from eye_disease.records.recent import LogTail
 from eye_disease.records.storage import Storage
 from tests.support.logs import MODEL, NOON, append, failed, minutes, record

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, fisher_exact, mannwhitneyu
 
+from eye_disease.profiles.count_tests import Counts, ShiftTests, mean_change, rank_shift, two_points
 from eye_disease.profiles.distances import ks_distance, ks_p_value
 from eye_disease.profiles.layout import Layout
 from eye_disease.profiles.profile import Profile
-from eye_disease.profiles.shifts import Counts, ShiftTests, mean_change, rank_shift, two_points
 from tests.support.drift_records import CLASSES, make_records
 
 

@@ -19,8 +19,8 @@ class Scale:
 
     window: int = 52
     """Photos that the drift job judges at a time: a few more than DRIFT_MIN_PREDICTIONS"""
-    judged: int = 260
-    """Photos that the versions are compared on: some ten of the rarest class"""
+    judged: int = 340
+    """Photos that the versions are compared on: a dozen of the rarest class, so that one is less than a tenth of its recall"""
     learned: int = 400
     """Of the first training's photos, in the retraining's mixture"""
     training: dict[str, object] = field(default_factory=dict)

@@ -4,6 +4,7 @@ Only maps at most a sixteenth as wide as the photo are quantized; they take most
 the finest detail and lose most by it: quantized too, they move the probabilities about seven times as far.
 """
 
+import warnings
 from collections.abc import Iterator
 
 import keras
@@ -13,8 +14,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from eye_disease.common.errors import UserError
 
-EXAMPLES = 64
-"""Photos whose values show the range of every layer."""
+EXAMPLES = 16
+"""Photos whose values show the range of every layer; a hundred make the answers no nearer, and take a minute or more."""
 _NARROW = 16
 """Maps at least this many times narrower than the photo are quantized."""
 
@@ -56,8 +57,11 @@ def quantized(saved_model: str, examples: np.ndarray) -> bytes:
     converter.optimizations, converter.representative_dataset = [tf.lite.Optimize.DEFAULT], inputs
     # The converter itself quantizes all or nothing; its debugger leaves out what it is told to.
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=in_float)
-    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=inputs, debug_options=options)
-    return bytes(debugger.get_nondebug_quantized_model())
+    with warnings.catch_warnings():
+        # The debugger makes itself an interpreter of TensorFlow's own.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=inputs, debug_options=options)
+        return bytes(debugger.get_nondebug_quantized_model())
 
 
 def _as_convolution(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -18,9 +18,6 @@ from model_code.preprocessing import Recipe
 from model_code.runtime import LiteRTRuntime
 
 SIDE = 64
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*tf.lite.Interpreter is deprecated:UserWarning"  # TensorFlow's quantization debugger makes one of its own
-)
 
 
 def _network(strides: int = 5) -> keras.Model:
@@ -64,7 +61,7 @@ def test_narrow_maps_are_integers_and_the_answers_stay_near(tmp_path: Path) -> N
     for name, array in expected.items():
         values = np.stack([one[name] for one in given])
         assert values.shape == array.shape
-        assert np.abs(values - array).max() <= 0.1 * np.ptp(array), name
+        assert np.abs(values - array).max() <= 0.2 * np.ptp(array), name
     assert max(np.abs(one["output"] - array).max() for one, array in zip(given, expected["output"], strict=True)) > 0
 
 

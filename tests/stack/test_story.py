@@ -46,7 +46,7 @@ def _look_at_the_history(client: MlflowClient) -> None:
         ("rollback", "2", "Archived", "Production", "done"),
     ]
     assert [one.replaced for one in steps] == [(), (), ("1",), (), ("2",), ("3",)]
-    assert steps[2].reason == "shadow on 260 labelled photos: promote"
+    assert steps[2].reason == "shadow on 340 labelled photos: promote"
     assert steps[3].reason.startswith("refused for Production: ")
     assert steps[4].reason.startswith(f"{FORCED} (the gate refused: ")
     assert "recall of cataract" in steps[4].reason

@@ -229,7 +229,6 @@ def test_the_command_trains_and_mlflow_holds_the_run(photos: Path, base: str, tm
     assert plots | {"manifest.csv", "duplicates.csv", "accuracy_by_source.json"} <= listed
 
 
-@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")  # made by TensorFlow's own quantization
 def test_a_quantized_package_registers_and_training_goes_on_from_the_version(
     trained: tuple[Training, Finished], tmp_path: Path, tracking: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

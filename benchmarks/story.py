@@ -27,7 +27,7 @@ from tests.support.servers import environment, serve_tracking
 _NOTES = """
 The haze is made: a grey veil of 45 % over validation photos. No version has learned from the photos that the versions are
 compared on; the bundled one has chosen its epoch and its temperature by them, among others. The comparison's margin is 0.1,
-since 260 labels cannot tell less; the recall of a class may fall by 0.1 (GATE_MAX_RECALL_LOSS) and must be
+since 340 labels cannot tell less; the recall of a class may fall by 0.1 (GATE_MAX_RECALL_LOSS) and must be
 0.5 (GATE_MIN_RECALL) for the same reason. One good window clears the alarm.
 """
 

@@ -51,7 +51,8 @@ _NOTES = """
   (`pooling="avg"`); `wrapped`, the network with its top inside a Sequential, after a Rescaling layer.
 - Largest difference: of a probability, LiteRT against Keras, over all files of the family, on a photo, its variations, noise.
 - A file that counts in no column is refused, with the reason in a sentence: Keras 3 itself cannot read an `.h5` of ConvNeXt.
-- Heatmap: files whose answers have one (the last dense layer reads the mean of a feature map).
+- Heatmap: files whose answers have one (the last dense layer reads the mean of a feature map; MobileNetV3's own top has a
+  layer between).
 - Served: the file's package was logged as an MLflow model, loaded by MLflow, and answered its photo.
 """
 

@@ -17,7 +17,9 @@ from model_code.preprocessing import prepare, scale
 from model_code.runtime import LiteRTRuntime
 from model_code.settings import ServingSettings
 
-MAX_DIFFERENCE, MAX_QUANTIZED = 0.005, 0.1
+MAX_DIFFERENCE, _MAX_QUANTIZED = 0.005, 0.1
+_REMEDY = "Register the model with --runtime keras, which serves the Keras model itself."
+_REMEDY_QUANTIZED = "Package the network without --quantize."
 
 
 def max_difference(facts: ModelFacts) -> float:
@@ -25,7 +27,7 @@ def max_difference(facts: ModelFacts) -> float:
 
     A quantized network answers a little otherwise; its temperature, limits and figures are its own, not those of Keras.
     """
-    return MAX_QUANTIZED if facts.quantized else MAX_DIFFERENCE
+    return _MAX_QUANTIZED if facts.quantized else MAX_DIFFERENCE
 
 
 class DisagreementError(UserError):
@@ -60,7 +62,7 @@ def require_agreement(difference: float, facts: ModelFacts) -> None:
     if not difference <= (limit := max_difference(facts)):
         raise DisagreementError(
             f"LiteRT and Keras give probabilities up to {difference:.4f} apart; at most {limit} is accepted. "
-            "Register the model with --runtime keras, which serves the Keras model itself."
+            f"{_REMEDY_QUANTIZED if facts.quantized else _REMEDY}"
         )
 
 

@@ -79,6 +79,8 @@ def _convert(package: Path, model: keras.Model, input_size: int, must: bool, exa
     Progress().begin("Converting to LiteRT and comparing, up to a minute or two")
     try:
         (package / LITERT_FILE).write_bytes(to_litert(model, input_size, examples))
+    except UserError:
+        raise
     except Exception as error:  # the converter's kinds of error are not documented
         if must:
             raise UserError(f"LiteRT cannot convert this model ({type(error).__name__}: {error}).") from error

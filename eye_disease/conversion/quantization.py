@@ -1,7 +1,7 @@
 """A LiteRT file whose deep layers count in 8-bit integers: about a third faster, its probabilities within about .03.
 
 Only maps at most a sixteenth as wide as the photo are quantized; they take most of the time. The wide maps before them carry
-the finest detail and lose most by it: quantized too, they move the probabilities about seven times as far.
+the finest detail and lose most by it: quantized too, they move the probabilities about six times as far.
 """
 
 import warnings

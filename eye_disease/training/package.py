@@ -48,24 +48,18 @@ class Finished:
 
 
 def finish(
-    network: Path,
-    photos: Photos,
-    folder: Path,
-    canary: Path,
-    output: Path,
-    facts: ModelFacts,
-    targets: Targets,
-    quantize: bool = False,
+    network: Path, photos: Photos, folder: Path, canary: Path, output: Path, facts: ModelFacts, targets: Targets
 ) -> Finished:
     """Write the model package of a trained network into `output`.
 
     folder: where the photos' paths start. What good, ruined and familiar photos look like is learned on `train`; temperature,
-    limits and the promise are fitted on the split `val`. `facts.provenance` is kept, and gets the figures.
+    limits and the promise are fitted on the split `val`. `facts.provenance` is kept, and gets the figures;
+    `facts.quantized` asks for a quantized network.
     """
     training, validation = photos.of("train"), photos.of("val")
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary)
-        examples = _examples(training) if quantize else None
+        examples = _examples(training) if facts.quantized else None
         facts, class_weights = add_network(package, network, facts, "litert", examples)
         packaged = PackagedNetwork(package, photos, folder)
         learned, seen = packaged.plain(training.rows), packaged.plain(validation.rows)

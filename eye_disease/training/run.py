@@ -108,16 +108,10 @@ def run(training: Training) -> Finished:
     photos = prepared.photos
     with tracking.tracked(work, options) as tracks:
         history = _train(training, photos, tracks)
-        facts = ModelFacts(MODEL_NAME, photos.classes, recipe, provenance={"description": training.description})
+        provenance = {"description": training.description}
+        facts = ModelFacts(MODEL_NAME, photos.classes, recipe, quantized=training.quantize, provenance=provenance)
         finished = finish(
-            _blended(training),
-            photos,
-            training.folder,
-            training.canary,
-            training.output,
-            facts,
-            training.targets,
-            training.quantize,
+            _blended(training), photos, training.folder, training.canary, training.output, facts, training.targets
         )
         if tracks:
             tracking.log_result(finished, history, photos, work)

@@ -9,7 +9,6 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
 from eye_disease.common.errors import UserError
-from eye_disease.conversion.litert import to_litert
 from eye_disease.conversion.package_builder import add_network
 from eye_disease.conversion.quantization import quantizable
 from model_code.keras_model import with_heads
@@ -65,9 +64,10 @@ def test_narrow_maps_are_integers_and_the_answers_stay_near(tmp_path: Path) -> N
     assert max(np.abs(one["output"] - array).max() for one, array in zip(given, expected["output"], strict=True)) > 0
 
 
-def test_a_network_without_narrow_maps_cannot_be_quantized() -> None:
-    with pytest.raises(UserError, match="no map a sixteenth as wide"):
-        to_litert(_network(strides=3), SIDE, _photos(4, seed=4))
+def test_a_network_without_narrow_maps_cannot_be_quantized(tmp_path: Path) -> None:
+    _network(strides=3).save(source := tmp_path / "source.keras")
+    with pytest.raises(UserError, match=r"^The network has no map a sixteenth as wide .*Leave out --quantize\.$"):
+        add_network(tmp_path, source, ModelFacts("own", ("a", "b"), Recipe(SIDE)), "litert", _photos(4, seed=4))
 
 
 def test_without_examples_nothing_is_quantized(tmp_path: Path) -> None:

@@ -362,11 +362,14 @@ def test_a_litert_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None
     [(0.0, True, True), (0.005, True, True), (0.0051, False, True), (0.11, False, False), (float("nan"), False, False)],
 )
 def test_agreement_has_a_limit(difference: float, in_float: bool, quantized: bool) -> None:
-    for facts, agrees in ((FACTS, in_float), (replace(FACTS, quantized=True), quantized)):
+    for facts, agrees, remedy in (
+        (FACTS, in_float, "--runtime keras"),
+        (replace(FACTS, quantized=True), quantized, "without --quantize"),
+    ):
         if agrees:
             require_agreement(difference, facts)
         else:
-            with pytest.raises(DisagreementError):
+            with pytest.raises(DisagreementError, match=remedy):
                 require_agreement(difference, facts)
 
 
